@@ -1,0 +1,127 @@
+"""From labels and units as found to canonical names, types, units and scales."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache, lru_cache
+
+from harmonize_schemas import Channel, vocabulary
+
+_TYPE_PREFIX = re.compile(r"^(EEG|ECG|EKG)[\s.:_-]+(?=\S)", re.IGNORECASE)
+_REFERENCE_SUFFIX = re.compile(r"[\s-]+(REF|LE|AR|AVG)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A channel's canonical name and type; ``mapped`` False where no vocabulary has it."""
+
+    name: str
+    type: str
+    mapped: bool
+    reference: str | None = None
+
+
+@cache
+def _aliases() -> dict[str, str]:
+    table: dict[str, str] = {}
+    for term, entry in vocabulary("channels").items():
+        for spelling in (term, *entry["aliases"]):
+            table.setdefault(spelling.casefold(), term)
+    return table
+
+
+@lru_cache(maxsize=4096)
+def canonical_name(label: str) -> Name:
+    """A label as found ("EEG Fpz-REF", "Fc5.", "AVR") to its canonical name.
+
+    EDF+ labels start with their type (edfplus.info/specs/edftexts.html); EEGMMIDB pads with dots. A
+    label that is in no vocabulary is kept, with the type its EDF+ prefix names or "misc".
+    """
+    text = " ".join(label.split()).rstrip(". ")
+    prefix = _TYPE_PREFIX.match(text)
+    bare = text[prefix.end() :] if prefix else text
+    reference = _REFERENCE_SUFFIX.search(bare)
+    bare = bare[: reference.start()] if reference else bare
+    for candidate in (text, bare):
+        if term := _aliases().get(candidate.casefold()):
+            found = reference.group(1).upper() if reference and candidate == bare else None
+            return Name(term, vocabulary("channels")[term]["type"], True, found)
+    kind = {"eeg": "eeg", "ecg": "ecg", "ekg": "ecg", "eog": "eog", "emg": "emg"}
+    first = re.split(r"[\s.:_-]", text, maxsplit=1)[0].casefold()
+    return Name(text or "unnamed", kind.get(first, "misc"), False)
+
+
+@cache
+def _unit_spellings() -> dict[str, str]:
+    return {
+        unicodedata.normalize("NFKC", spelling): term
+        for term, entry in vocabulary("units").items()
+        for spelling in (term, *entry["spellings"])
+    }
+
+
+def known_unit(found: str) -> str | None:
+    """The vocabulary's term for a unit as found, or None (never a guess; FIDELITY S05)."""
+    return _unit_spellings().get(unicodedata.normalize("NFKC", found.strip()))
+
+
+@lru_cache(maxsize=4096)
+def unit_factor(found: str, channel_type: str) -> tuple[str | None, float, str | None]:
+    """Unit of the values, factor from the unit found to it, and a flag where it is not canonical.
+
+    ("mV", "eeg") -> ("µV", 1000.0, None); ("", "eeg") -> (None, 1.0, "unit_unknown"). A type without a
+    physical unit of its own (misc, resp) keeps the unit found where that is known.
+    """
+    term = known_unit(found)
+    canonical = vocabulary("channel_types")[channel_type]["unit"]
+    if term is None:
+        return None, 1.0, "unit_unknown"
+    if canonical is None or canonical == "a.u.":
+        return term, 1.0, None
+    units = vocabulary("units")
+    if units[term]["dimension"] != units[canonical]["dimension"]:
+        return None, 1.0, "unit_mismatch"
+    return canonical, float(Fraction(units[term]["factor"]) / Fraction(units[canonical]["factor"])), None
+
+
+def plausible(channel: Channel) -> bool:
+    """Whether the channel's physical range could be of its type (flagged, never fixed; FIDELITY S05)."""
+    ceiling = vocabulary("channel_types")[channel.type].get("ceiling")
+    rails = (channel.digital_min, channel.digital_max)
+    if ceiling is None or channel.unit is None or None in rails:
+        return True
+    return all(abs(rail * channel.scale + channel.offset) <= ceiling for rail in rails if rail is not None)
+
+
+def channel_flags(channels: Iterable[Channel]) -> set[str]:
+    """Flags that follow from the channels alone."""
+    flags: set[str] = set()
+    for channel in channels:
+        if not channel.calibrated:
+            flags.add("uncalibrated")
+        if not channel.mapped:
+            flags.add("channel_unmapped")
+        if channel.scale < 0:
+            flags.add("negative_gain")
+        if not plausible(channel):
+            flags.add("unit_implausible")
+        if channel.type != "trigger" and (flag := unit_factor(channel.unit_found, channel.type)[2]):
+            flags.add(flag)
+    return flags
+
+
+def modality_of(types: Iterable[str]) -> str:
+    """The modality that the channel types make: one brain/heart/muscle kind alone is its own modality, EEG
+    with breathing or oxygen is a polysomnogram, all else is "biosignal"."""
+    kinds = set(types) - {"misc", "trigger"}
+    if "eeg" in kinds and kinds & {"resp", "airflow", "spo2"}:
+        return "psg"
+    if "eeg" in kinds and kinds <= {"eeg", "eog", "emg", "ecg"}:
+        return "eeg"
+    if len(kinds) == 1 and (only := next(iter(kinds))) in {"ecg", "emg", "eog", "ieeg"}:
+        return only
+    return "biosignal"

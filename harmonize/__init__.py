@@ -1,0 +1,1 @@
+"""harmonize: raw biosignals and medical images into one Zarr store, streamed to PyTorch."""

@@ -1,0 +1,68 @@
+"""Images: shape, geometry and the meaning of voxel values."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from harmonize_schemas.base import Strict
+from harmonize_schemas.vocabulary import Unit
+
+Row = tuple[float, float, float, float]
+Affine = tuple[Row, Row, Row, Row]
+"""4x4, voxel index (i, j, k, 1) to RAS+ mm. i counts along x, j along y, k along z of the stored array."""
+
+AXES = ("t", "c", "z", "y", "x")
+
+
+class Image(Strict):
+    """One image of up to five axes, stored in the order t, c, z, y, x (OME-NGFF 0.5).
+
+    ``affine`` maps (i, j, k) = (x, y, z) index to RAS+ mm, as nibabel does; None when unknown.
+    ``alternative_affine`` is a second transform in the source that differs (FIDELITY I11).
+    Value = stored * slope + intercept, in ``unit``; one pair for the image, or one for each plane in the
+    C order of the axes before y and x (``slopes`` of length 1 or of the number of planes; FIDELITY I06).
+    A stored value equal to ``padding_value`` is no data.
+    """
+
+    axes: tuple[Literal["t", "c", "z", "y", "x"], ...]
+    shape: tuple[int, ...]
+    dtype: str = Field(pattern=r"^(u?int(8|16|32|64)|float(32|64))$")
+    affine: Affine | None
+    affine_source: Literal["sform", "qform", "plane_position", "unknown"]
+    alternative_affine: Affine | None = None
+    alternative_affine_source: Literal["sform", "qform"] | None = None
+    spacing_mm: tuple[float, float, float] | None
+    spacing_source: Literal["affine", "pixdim", "pixel_spacing", "unknown"]
+    orientation: str | None = Field(None, pattern=r"^[RL][AP][SI]$|^[RLAPSI]{3}$")
+    slopes: tuple[float, ...] = (1.0,)
+    intercepts: tuple[float, ...] = (0.0,)
+    unit: Unit | None = None
+    padding_value: int | None = None
+    time_step_s: float | None = Field(None, gt=0)
+    b_values_s_mm2: tuple[float, ...] | None = None
+    b_vectors_ras: tuple[tuple[float, float, float], ...] | None = None
+    photometric: Literal["MONOCHROME1", "MONOCHROME2", "RGB"] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.axes != tuple(a for a in AXES if a in self.axes) or not {"y", "x"} <= set(self.axes):
+            raise ValueError(f"axes {self.axes} are not an ordered part of {AXES} with y and x")
+        if len(self.shape) != len(self.axes) or min(self.shape) < 1:
+            raise ValueError(f"shape {self.shape} does not fit axes {self.axes}")
+        if len(self.slopes) != len(self.intercepts) or len(self.slopes) not in (1, self.n_planes):
+            raise ValueError(
+                f"{len(self.slopes)} slopes and {len(self.intercepts)} intercepts, {self.n_planes} planes"
+            )
+        if (self.affine is None) != (self.affine_source == "unknown"):
+            raise ValueError("an affine and its source go together")
+        return self
+
+    @property
+    def n_planes(self) -> int:
+        """How many (y, x) planes the image has."""
+        n = 1
+        for size in self.shape[:-2]:
+            n *= size
+        return n
