@@ -1,1 +1,6 @@
+"""The store: Zarr layout, catalog, writing and reading of parts."""
 
+from harmonize.store.errors import CorruptShardError, MissingChunkError, StoreError
+from harmonize.store.store import Store, create_store, open_store
+
+__all__ = ["CorruptShardError", "MissingChunkError", "Store", "StoreError", "create_store", "open_store"]

@@ -1,0 +1,135 @@
+"""The catalog: Delta tables that say which recordings exist and where they lie (DESIGN 5).
+
+The commit to ``recordings`` is the one that makes things visible. Rows of ``streams`` and ``annotations``
+are appended before it and carry the same ``commit``; a row counts only if ``recordings`` names its
+recording with that commit. So one Delta commit is atomic over all tables, and a version of
+``recordings`` is a version of the store.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
+
+from harmonize.store.errors import StoreError
+
+TEXT, REAL, INT = pl.String(), pl.Float64(), pl.Int64()
+TEXTS, REALS, INTS = pl.List(TEXT), pl.List(REAL), pl.List(INT)
+TABLES: dict[str, dict[str, pl.DataType]] = {
+    "recordings": {
+        "recording_id": TEXT, "dataset": TEXT, "subject": TEXT, "session": TEXT, "site": TEXT,
+        "device_maker": TEXT, "device_model": TEXT, "device_id": TEXT,
+        "modality": TEXT, "age": REAL, "sex": TEXT,
+        "start_s": REAL, "duration_s": REAL, "line_frequency_hz": INT, "n_streams": INT, "image": TEXT,
+        "format": TEXT, "flags": TEXTS, "source": TEXT, "source_root": TEXT, "source_state": TEXT,
+        "converter": TEXT, "recipe_sha256": TEXT, "bytes": INT, "commit": TEXT,
+    },
+    "streams": {
+        "recording_id": TEXT, "stream": TEXT, "stream_index": INT, "part": TEXT, "row": INT, "start": INT,
+        "n_samples": INT, "rate_num": INT, "rate_den": INT, "dtype": TEXT, "layout": TEXT,
+        "channels": TEXTS, "types": TEXTS, "units": TEXTS, "scale": REALS, "offset": REALS, "missing": REALS,
+        "segment_start": INTS, "segment_samples": INTS, "segment_onset_s": REALS, "commit": TEXT,
+    },
+    "annotations": {
+        "recording_id": TEXT, "onset_s": REAL, "duration_s": REAL, "label": TEXT, "text": TEXT,
+        "channel": INT, "source": TEXT, "commit": TEXT,
+    },
+    "failures": {
+        "source": TEXT, "dataset": TEXT, "format": TEXT, "code": TEXT, "message": TEXT, "where": TEXT,
+        "commit": TEXT,
+    },
+}  # fmt: skip
+"""Columns of each table. Ids and sources are pseudonyms unless privacy is "keep"; ``source_state`` is a
+keyed digest of the files' sizes and times; ``start`` is the first sample in the part."""
+
+Row = dict[str, Any]
+
+
+@dataclass
+class Batch:
+    """Rows that one commit makes visible together."""
+
+    recordings: list[Row] = field(default_factory=list)
+    streams: list[Row] = field(default_factory=list)
+    annotations: list[Row] = field(default_factory=list)
+    failures: list[Row] = field(default_factory=list)
+
+    def extend(self, other: Batch) -> None:
+        """Add another batch's rows."""
+        for name in TABLES:
+            getattr(self, name).extend(getattr(other, name))
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, name) for name in TABLES)
+
+
+def _frame(table: str, rows: list[Row]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=TABLES[table], orient="row")
+
+
+def _uri(root: Path, table: str) -> str:
+    return str(root / "catalog" / table)
+
+
+def create_tables(root: Path) -> None:
+    """Make the empty tables; tables that are there already stay as they are."""
+    for table in TABLES:
+        write_deltalake(_uri(root, table), _frame(table, []), mode="ignore")
+
+
+def commit(root: Path, batch: Batch) -> int:
+    """Make a batch visible; returns the new version of the store.
+
+    Recordings with an id that exists are replaced, and a failure is forgotten once its source converts,
+    each in one Delta transaction.
+    """
+    mark = {"commit": uuid.uuid4().hex}
+    rows = {name: [row | mark for row in getattr(batch, name)] for name in TABLES}
+    for table in ("streams", "annotations"):
+        if rows[table]:
+            write_deltalake(_uri(root, table), _frame(table, rows[table]), mode="append")
+    _update_failures(root, rows["failures"], [row["source"] for row in rows["recordings"]])
+    recordings = DeltaTable(_uri(root, "recordings"))
+    if rows["recordings"]:
+        merge = recordings.merge(
+            _frame("recordings", rows["recordings"]),
+            predicate="old.recording_id = new.recording_id",
+            source_alias="new",
+            target_alias="old",
+        )
+        merge.when_matched_update_all().when_not_matched_insert_all().execute()
+    return int(recordings.version())
+
+
+def _update_failures(root: Path, failures: list[Row], converted: list[str]) -> None:
+    old = read(root, "failures")
+    gone = {*converted, *(row["source"] for row in failures)}
+    kept = old.filter(~pl.col("source").is_in(list(gone)))
+    if failures or len(kept) < len(old):
+        new = pl.concat([kept, _frame("failures", failures)])
+        write_deltalake(_uri(root, "failures"), new, mode="overwrite")
+
+
+def read(root: Path, table: str, version: int | None = None) -> pl.DataFrame:
+    """One table as it is stored, uncommitted rows included. Raises ``StoreError``."""
+    try:
+        return pl.read_delta(_uri(root, table), version=version)
+    except DeltaError as error:
+        raise StoreError(f"the store has no table {table!r}, or no version {version} of it") from error
+
+
+def version_of(root: Path) -> int:
+    """The newest version of the store."""
+    return int(DeltaTable(_uri(root, "recordings")).version())
+
+
+def read_committed(root: Path, table: str, recordings: pl.DataFrame) -> pl.DataFrame:
+    """Rows of ``streams`` or ``annotations`` that these ``recordings`` name."""
+    named = recordings.select("recording_id", "commit")
+    return read(root, table).join(named, on=["recording_id", "commit"], how="semi")

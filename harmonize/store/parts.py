@@ -1,0 +1,250 @@
+"""Writing parts: one immutable Zarr group each, of exact final size, written by one task (DESIGN 5)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from harmonize_schemas import Image, Recording, SignalStream
+from zarr.codecs import BloscCodec
+
+from harmonize.store.geometry import Grid, image_grid, layout_document, layout_name, signal_grid
+
+Codec = Literal["lz4", "zstd", "none"]
+DOCUMENTS_PER_CHUNK = 64
+
+
+def _compressors(codec: Codec, dtype: np.dtype[Any]) -> Any:
+    shuffle: Literal["bitshuffle", "shuffle"] = "bitshuffle" if dtype.kind in "iu" else "shuffle"
+    match codec:
+        case "lz4":
+            return BloscCodec(cname="lz4", clevel=5, shuffle=shuffle, typesize=dtype.itemsize)
+        case "zstd":
+            return BloscCodec(cname="zstd", clevel=3, shuffle=shuffle, typesize=dtype.itemsize)
+        case "none":
+            return None
+
+
+class ShardedWriter:
+    """Fills one array shard by shard along its leading axes from consecutive pieces.
+
+    ``write`` takes pieces in any order; a shard goes to disk, whole, when its last sample has come, so
+    memory holds only the shards begun. ``close`` raises ``ValueError`` when samples are missing.
+    """
+
+    def __init__(self, array: zarr.Array[Any], axis: int) -> None:
+        self._array, self._axis = array, axis
+        self._shard = (array.shards or array.chunks)[axis]
+        self._open: dict[int, tuple[np.ndarray, int]] = {}
+        self._written = 0
+
+    def write(self, start: int, piece: np.ndarray) -> None:
+        """Put ``piece`` at ``start`` along the axis."""
+        at, end = start, start + piece.shape[self._axis]
+        while at < end:
+            shard = at // self._shard
+            low = shard * self._shard
+            high = min(low + self._shard, self._array.shape[self._axis])
+            stop = min(end, high)
+            buffer, filled = self._open.pop(shard, (None, 0))
+            if buffer is None:
+                shape = list(self._array.shape)
+                shape[self._axis] = high - low
+                buffer = np.empty(shape, self._array.dtype)
+            buffer[self._index(at - low, stop - low)] = piece[self._index(at - start, stop - start)]
+            filled += stop - at
+            if filled == high - low:
+                self._array[self._index(low, high)] = buffer
+                self._written += high - low
+            else:
+                self._open[shard] = buffer, filled
+            at = stop
+
+    def _index(self, start: int, stop: int) -> tuple[slice, ...]:
+        return (slice(None),) * self._axis + (slice(start, stop),)
+
+    def close(self) -> None:
+        """Check that everything was written."""
+        size = self._array.shape[self._axis]
+        if self._open or self._written != size:
+            raise ValueError(f"{self._written} of {size} written, {len(self._open)} shards unfinished")
+
+
+def _create(
+    group: zarr.Group, name: str, grid: Grid, dtype: str, axes: Sequence[str], codec: Codec
+) -> zarr.Array[Any]:
+    return group.create_array(
+        name,
+        shape=grid.shape,
+        chunks=grid.chunk,
+        shards=grid.shard,
+        dtype=dtype,
+        fill_value=0,
+        compressors=_compressors(codec, np.dtype(dtype)),
+        dimension_names=list(axes),
+        config={"write_empty_chunks": True},  # an absent chunk is an error, so zeros are written
+    )
+
+
+class SignalPart:
+    """A part of pooled streams of one layout: ``samples``, ``row_size``, ``stream``, ``recording``."""
+
+    def __init__(self, root: Path, part_id: str, streams: Sequence[SignalStream], codec: Codec) -> None:
+        first = streams[0]
+        self.layout = layout_name(first)
+        self.path = f"signals/{self.layout}/{part_id}"
+        self.folder = root / self.path
+        lengths = [stream.n_samples for stream in streams]
+        self.starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
+        grid = signal_grid(len(first.channels), np.dtype(first.dtype).itemsize, lengths)
+        attributes = {"harmonize": {"layout": layout_document(first)}}
+        self._group = zarr.create_group(self.folder, zarr_format=3, attributes=attributes)
+        samples = _create(self._group, "samples", grid, first.dtype, ("channel", "time"), codec)
+        self._writer = ShardedWriter(samples, axis=1)
+        rows = self._group.create_array(
+            "row_size", shape=(len(lengths),), dtype="int64", dimension_names=["stream"],
+            attributes={"sample_dimension": "time"},
+        )  # fmt: skip
+        rows[:] = np.asarray(lengths)
+
+    def write(self, row: int, start: int, samples: np.ndarray) -> None:
+        """Native samples (channel, time) of the ``row``-th stream from its sample ``start``."""
+        if start + samples.shape[1] > self.starts[row + 1] - self.starts[row]:
+            raise ValueError("more samples than the stream declares")
+        self._writer.write(self.starts[row] + start, samples)
+
+    def close(self, recordings: Sequence[Recording], indices: Sequence[int]) -> None:
+        """Add each row's document and its index among the recording's streams, and sync to disk."""
+        self._writer.close()
+        n = len(recordings)
+        index = self._group.create_array("stream", shape=(n,), dtype="int32", dimension_names=["stream"])
+        index[:] = np.asarray(indices, np.int32)
+        documents = self._group.create_array(
+            "recording",
+            shape=(n,),
+            chunks=(min(n, DOCUMENTS_PER_CHUNK),),
+            dtype="str",
+            dimension_names=["stream"],
+        )
+        documents[:] = np.array([recording.model_dump_json() for recording in recordings], dtype=object)
+        sync_tree(self.folder)
+
+
+class PlaneWriter:
+    """Writes an image array from consecutive planes, in units that are whole shards."""
+
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self._array = array
+        lead, shard = array.shape[:-2] or (1,), (array.shards or array.chunks)[:-2] or (1,)
+        split = [axis for axis, (n, s) in enumerate(zip(lead, shard, strict=True)) if s < n]
+        self._lead = lead
+        self._axis = split[-1] if split else 0
+        """The axis along which shards split; axes behind it are whole in every shard."""
+        self._inner = int(np.prod(lead[self._axis + 1 :]))
+        self._step = min(shard[self._axis], lead[self._axis])
+        self._pending: list[np.ndarray] = []
+        self._done = 0
+
+    def write(self, start: int, planes: np.ndarray) -> None:
+        """Planes (n, y, x) from plane ``start`` on, which must be the next one."""
+        if start != self._done + sum(map(len, self._pending)):
+            raise ValueError(f"plane {start} came out of order")
+        self._pending.append(planes)
+        while self._pending and sum(map(len, self._pending)) >= self._due():
+            self._flush(self._due())
+
+    def _due(self) -> int:
+        at = self._done // self._inner % self._lead[self._axis]
+        return min(self._step, self._lead[self._axis] - at) * self._inner
+
+    def _flush(self, n: int) -> None:
+        planes = np.concatenate(self._pending) if len(self._pending) > 1 else self._pending[0]
+        first = np.unravel_index(self._done, self._lead)
+        size = n // self._inner
+        at = [int(i) for i in first]
+        where: tuple[int | slice, ...] = (*at[: self._axis], slice(at[self._axis], at[self._axis] + size))
+        block = planes[:n].reshape(size, *self._lead[self._axis + 1 :], *planes.shape[1:])
+        self._array[where if self._array.ndim > 2 else slice(None)] = (
+            block if self._array.ndim > 2 else block[0]
+        )
+        self._pending = [planes[n:]] if len(planes) > n else []
+        self._done += n
+
+    def close(self) -> None:
+        """Check that every plane was written."""
+        if self._pending or self._done != int(np.prod(self._lead)):
+            raise ValueError(f"{self._done} of {int(np.prod(self._lead))} planes written")
+
+
+class ImagePart:
+    """One image as an OME-Zarr 0.5 multiscale group with the array "0" in acquired voxel order."""
+
+    def __init__(self, root: Path, part_id: str, name: str, image: Image, codec: Codec) -> None:
+        self.path = f"images/{part_id}/{name}"
+        self.folder = root / self.path
+        self._image = image
+        zarr.open_group(self.folder.parent, mode="a", zarr_format=3)
+        self._group = zarr.create_group(self.folder, zarr_format=3)
+        array = _create(self._group, "0", image_grid(image), image.dtype, image.axes, codec)
+        self._writer = PlaneWriter(array)
+
+    def write(self, start: int, planes: np.ndarray) -> None:
+        """Planes (n, y, x) in C order of the axes before them, from plane ``start``; in order."""
+        self._writer.write(start, planes)
+
+    def close(self, recording: Recording) -> None:
+        """Add the document, the affine and the OME metadata, and sync to disk."""
+        self._writer.close()
+        self._group.attrs.update(
+            {
+                "ome": ome_metadata(self._image),
+                "harmonize": {
+                    "recording": recording.model_dump(mode="json"),
+                    "affine_ijk_to_ras_mm": self._image.affine,
+                },
+            }
+        )
+        sync_tree(self.folder)
+
+
+def ome_metadata(image: Image) -> dict[str, Any]:
+    """The "ome" attribute (OME-NGFF 0.5, multiscales). OME knows scale only; the affine is beside it."""
+    kinds = {"t": ("time", "second"), "c": ("channel", None), "z": ("space", "millimeter")}
+    kinds |= {"y": kinds["z"], "x": kinds["z"]}
+    spacing = dict(zip("xyz", image.spacing_mm or (1.0, 1.0, 1.0), strict=True))
+    known = {
+        "x": image.spacing_mm,
+        "y": image.spacing_mm,
+        "z": image.spacing_mm,
+        "t": image.time_step_s,
+        "c": None,
+    }
+    axes = []
+    for axis in image.axes:
+        kind, unit = kinds[axis]
+        axes.append({"name": axis, "type": kind} | ({"unit": unit} if unit and known[axis] else {}))
+    scale = [spacing.get(axis, (image.time_step_s or 1.0) if axis == "t" else 1.0) for axis in image.axes]
+    transform = [{"type": "scale", "scale": scale}]
+    dataset = {"path": "0", "coordinateTransformations": transform}
+    return {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [dataset]}]}
+
+
+def sync_tree(folder: Path) -> None:
+    """Flush a finished part to disk, files first, then folders, before any commit names it."""
+    for base, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            _sync(os.path.join(base, name))
+        _sync(base)
+    _sync(str(folder.parent))
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,119 @@
+"""The store as a reader and a converter see it."""
+
+from __future__ import annotations
+
+import uuid
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import zarr
+from zarr.errors import GroupNotFoundError
+
+from harmonize.store import catalog
+from harmonize.store.errors import StoreError
+from harmonize.store.sharded import ShardedArray
+from harmonize.store.views import ImageView, RecordingView, SignalView, read_document
+
+FORMAT = "0.1"
+
+
+class Store:
+    """A store at one version: what its catalog names, and nothing else.
+
+    Tables are polars frames, read once. Get one with ``harmonize.open``.
+    """
+
+    def __init__(self, path: Path, version: int | None = None) -> None:
+        self.path = path
+        self.attributes = _attributes(path)
+        self._recordings = catalog.read(path, "recordings", version)
+        self.version = catalog.version_of(path) if version is None else version
+
+    def __repr__(self) -> str:
+        return f"<Store {str(self.path)!r} version {self.version}: {len(self)} recordings>"
+
+    def __len__(self) -> int:
+        return len(self._recordings)
+
+    @property
+    def recordings(self) -> pl.DataFrame:
+        """One row a recording: ids, domain fields, demographics, format, flags."""
+        return self._recordings
+
+    @cached_property
+    def streams(self) -> pl.DataFrame:
+        """One row a stream: where its samples lie, its rate, channels, scales and segments."""
+        return catalog.read_committed(self.path, "streams", self._recordings)
+
+    @cached_property
+    def annotations(self) -> pl.DataFrame:
+        """One row an event."""
+        frame = catalog.read_committed(self.path, "annotations", self._recordings)
+        return frame.sort("recording_id", "onset_s", maintain_order=True)
+
+    @cached_property
+    def failures(self) -> pl.DataFrame:
+        """One row a source that could not be converted, and why (always of the newest version)."""
+        return catalog.read(self.path, "failures")
+
+    def __getitem__(self, recording_id: str) -> RecordingView:
+        """A recording by its id. Raises ``KeyError``."""
+        rows = self._recordings.filter(pl.col("recording_id") == recording_id)
+        if rows.is_empty():
+            raise KeyError(recording_id)
+        image = rows["image"][0]
+        if image is not None:
+            meta = read_document(self.path, image, None)
+            if meta.image is None:
+                raise StoreError(f"{image} describes no image")
+            return RecordingView(meta, {}, ImageView(meta.image, ShardedArray(self.path / image / "0")))
+        streams = self.streams.filter(pl.col("recording_id") == recording_id).sort("stream_index")
+        places = list(streams.select("part", "row", "start").iter_rows(named=True))
+        meta = read_document(self.path, places[0]["part"], places[0]["row"])
+        views = {
+            stream.name: SignalView(stream, ShardedArray(self.path / at["part"] / "samples"), at["start"])
+            for stream, at in zip(meta.streams, places, strict=True)
+        }
+        return RecordingView(meta, views, None)
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    try:
+        attributes: Any = zarr.open_group(path, mode="r").attrs.get("harmonize")
+    except (GroupNotFoundError, FileNotFoundError):
+        raise StoreError(f"there is no store at {path}") from None
+    if not attributes or attributes.get("format") != FORMAT:
+        raise StoreError(f"{path} is not a harmonize store of format {FORMAT}")
+    return dict(attributes)
+
+
+def open_store(path: str | Path, version: int | None = None) -> Store:
+    """Open a store to read, at its newest version or an older one. Raises ``StoreError``."""
+    if "://" in str(path):
+        raise StoreError("only local stores can be opened yet (object stores: issue 5)")
+    return Store(Path(path), version)
+
+
+def create_store(path: Path, key_id: str) -> None:
+    """Make an empty store, or check that the one there was made under the same project key.
+
+    Raises ``StoreError`` where the path holds something else or the key differs: pseudonyms made under
+    two keys cannot be told apart.
+    """
+    if (path / "zarr.json").exists():
+        if _attributes(path)["key_id"] != key_id:
+            raise StoreError("the store was made under another project key; give that key with --key")
+        catalog.create_tables(path)
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    groups = ("signals", "images", "catalog")
+    if foreign := {entry.name for entry in path.iterdir()} - set(groups):
+        raise StoreError(f"{path} is not a store and not empty: it holds {len(foreign)} other entries")
+    for name in groups:
+        zarr.open_group(path / name, mode="a", zarr_format=3)
+    catalog.create_tables(path)
+    # The root's metadata come last: a run killed before this line leaves no store at all.
+    attributes = {"harmonize": {"format": FORMAT, "uuid": uuid.uuid4().hex, "key_id": key_id}}
+    zarr.create_group(path, zarr_format=3, attributes=attributes)

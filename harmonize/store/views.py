@@ -1,0 +1,127 @@
+"""What a recording looks like to a reader: streams, an image, and their values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from harmonize_schemas import Image, Recording, SignalStream
+
+from harmonize.store.calibrate import calibrate
+from harmonize.store.errors import StoreError
+from harmonize.store.sharded import ShardedArray
+
+
+def scaling(channels: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """``scale``, ``offset`` and ``missing`` of channels as ``calibrate`` takes them."""
+    missing = np.array([np.nan if c.missing_value is None else c.missing_value for c in channels], np.float64)
+    scale = np.array([channel.scale for channel in channels], np.float64)
+    offset = np.array([channel.offset for channel in channels], np.float64)
+    return scale, offset, None if np.isnan(missing).all() else missing
+
+
+class SignalView:
+    """One stream of a recording; ``meta`` is its ``SignalStream``. Positions are samples, not seconds."""
+
+    def __init__(self, meta: SignalStream, array: ShardedArray, start: int) -> None:
+        self.meta = meta
+        self._array, self._start = array, start
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(channels, samples)."""
+        return len(self.meta.channels), self.meta.n_samples
+
+    def digital(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Native samples (channel, time) from ``start`` to ``stop``. Raises ``IndexError`` outside."""
+        stop = self.meta.n_samples if stop is None else stop
+        if not 0 <= start <= stop <= self.meta.n_samples:
+            raise IndexError(f"samples {start} to {stop} are not inside 0 to {self.meta.n_samples}")
+        return self._array.read([(0, self.shape[0]), (self._start + start, self._start + stop)])
+
+    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """float32 values (channel, time) in each channel's ``unit``; missing samples are NaN."""
+        return calibrate(self.digital(start, stop), *scaling(self.meta.channels))
+
+
+class ImageView:
+    """The image of a recording; ``meta`` is its ``Image``.
+
+    Axes of what is read are x, y, z (then c, t where there are any), as nibabel orders them and as
+    ``affine`` counts, whatever the stored order.
+    """
+
+    def __init__(self, meta: Image, array: ShardedArray) -> None:
+        self.meta = meta
+        self._array = array
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes along x, y, z (, c, t)."""
+        return self.meta.shape[::-1]
+
+    @property
+    def affine(self) -> np.ndarray | None:
+        """4x4 float64, voxel index to RAS+ mm; None when unknown."""
+        return None if self.meta.affine is None else np.array(self.meta.affine, np.float64)
+
+    def digital(self, box: Sequence[slice] | None = None) -> np.ndarray:
+        """Native voxels of a box of slices without steps. Raises ``IndexError`` outside."""
+        return self._array.read(self._region(box)[::-1]).T
+
+    def _region(self, box: Sequence[slice] | None) -> list[tuple[int, int]]:
+        box = [slice(None)] * len(self.shape) if box is None else list(box)
+        if len(box) > len(self.shape) or any(part.step not in (None, 1) for part in box):
+            raise IndexError(f"{len(box)} slices for an image of shape {self.shape}, or slices with steps")
+        box += [slice(None)] * (len(self.shape) - len(box))
+        region = []
+        for part, size in zip(box, self.shape, strict=True):
+            start, stop = part.start or 0, size if part.stop is None else part.stop
+            if not 0 <= start <= stop <= size:
+                raise IndexError(f"{start}:{stop} is not inside an axis of {size}")
+            region.append((start, stop))
+        return region
+
+    def read(self, box: Sequence[slice] | None = None) -> np.ndarray:
+        """float32 values (stored * slope + intercept, in ``meta.unit``); padding is NaN."""
+        region = self._region(box)
+        digital = self._array.read(region[::-1])
+        values = digital.astype(np.float64)
+        slopes, intercepts = np.array(self.meta.slopes), np.array(self.meta.intercepts)
+        if len(slopes) > 1:
+            planes = tuple(slice(*span) for span in region[::-1][:-2])
+            slopes, intercepts = (
+                v.reshape(self.meta.shape[:-2])[planes][..., None, None] for v in (slopes, intercepts)
+            )
+        values *= slopes
+        values += intercepts
+        if self.meta.padding_value is not None:
+            values[digital == self.meta.padding_value] = np.nan
+        result: np.ndarray = values.astype(np.float32)
+        return result.T
+
+
+@dataclass(frozen=True)
+class RecordingView:
+    """One recording: ``meta`` (the ``Recording`` document), ``signals`` by stream name, ``image``."""
+
+    meta: Recording
+    signals: dict[str, SignalView]
+    image: ImageView | None
+
+
+def read_document(root: Path, part: str, row: int | None) -> Recording:
+    """The Recording document that a part (row given) or an image group (None) holds."""
+    group = zarr.open_group(root / part, mode="r")
+    if row is None:
+        harmonize: Any = group.attrs["harmonize"]
+        return Recording.model_validate_json(json.dumps(harmonize["recording"]))
+    documents = group["recording"]
+    if not isinstance(documents, zarr.Array):
+        raise StoreError(f"{part} holds no recordings")
+    return Recording.model_validate_json(str(documents[row]))
