@@ -73,9 +73,7 @@ def image_grid(image: Image) -> Grid:
     from consecutive planes.
     """
     spatial = {"z", "y", "x"}
-    chunk = tuple(
-        min(n, IMAGE_CHUNK) if a in spatial else 1 for a, n in zip(image.axes, image.shape, strict=True)
-    )
+    chunk = tuple(min(n, IMAGE_CHUNK) if a in spatial else 1 for a, n in zip(image.axes, image.shape, strict=True))
     shard = list(chunk)
     budget = SHARD_BYTES // (int(np.prod(chunk)) * np.dtype(image.dtype).itemsize)
     for axis in reversed(range(len(shard))):

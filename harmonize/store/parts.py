@@ -74,9 +74,7 @@ class ShardedWriter:
             raise ValueError(f"{self._written} of {size} written, {len(self._open)} shards unfinished")
 
 
-def _create(
-    group: zarr.Group, name: str, grid: Grid, dtype: str, axes: Sequence[str], codec: Codec
-) -> zarr.Array[Any]:
+def _create(group: zarr.Group, name: str, grid: Grid, dtype: str, axes: Sequence[str], codec: Codec) -> zarr.Array[Any]:
     return group.create_array(
         name,
         shape=grid.shape,
@@ -168,9 +166,7 @@ class PlaneWriter:
         at = [int(i) for i in first]
         where: tuple[int | slice, ...] = (*at[: self._axis], slice(at[self._axis], at[self._axis] + size))
         block = planes[:n].reshape(size, *self._lead[self._axis + 1 :], *planes.shape[1:])
-        self._array[where if self._array.ndim > 2 else slice(None)] = (
-            block if self._array.ndim > 2 else block[0]
-        )
+        self._array[where if self._array.ndim > 2 else slice(None)] = block if self._array.ndim > 2 else block[0]
         self._pending = [planes[n:]] if len(planes) > n else []
         self._done += n
 

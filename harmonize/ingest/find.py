@@ -1,0 +1,132 @@
+"""Find: folders to sources, every file accounted for (DESIGN 1, principle 3)."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harmonize_converters.contract import HEAD_BYTES, ConversionError, Converter, FoundFile, SourceFiles
+
+SIDE_SUFFIXES = frozenset(
+    [
+        ".txt",
+        ".md",
+        ".rst",
+        ".csv",
+        ".tsv",
+        ".json",
+        ".yaml",
+        ".yml",
+        ".xml",
+        ".html",
+        ".htm",
+        ".pdf",
+        ".log",
+        ".py",
+        ".m",
+        ".ipynb",
+        ".sh",
+        ".cff",
+        ".bib",
+        ".bval",
+        ".bvec",
+        ".png",
+        ".jpg",
+        ".jpeg",
+    ]
+)
+SIDE_NAMES = frozenset(["license", "readme", "changes", "records", "annotators", "copying", "makefile"])
+
+
+@dataclass
+class Found:
+    """What a search came to: sources, files that failed (with why), and counts of side files by suffix."""
+
+    sources: list[SourceFiles] = field(default_factory=list)
+    failures: list[tuple[FoundFile, ConversionError]] = field(default_factory=list)
+    side_files: Counter[str] = field(default_factory=Counter)
+
+
+def find(paths: Iterable[Path], converters: Mapping[str, Converter]) -> Found:
+    """Walk folders (or take single files) and group what is there into sources.
+
+    Raises ``FileNotFoundError`` for a path that does not exist.
+    """
+    found = Found()
+    files: dict[str, FoundFile] = {}
+    for path in paths:
+        for file, error in _walk(path.resolve(strict=True)):
+            if error:
+                found.failures.append((file, error))
+            elif file.key in files and files[file.key].path != file.path:
+                found.failures.append((file, ConversionError("duplicate_source")))
+            else:
+                files[file.key] = file
+    by_converter: dict[str, list[FoundFile]] = {name: [] for name in converters}
+    rest: list[FoundFile] = []
+    for file in files.values():
+        try:
+            name = _recognize(file, converters)
+        except OSError:
+            found.failures.append((file, ConversionError("unreadable_file")))
+            continue
+        (by_converter[name] if name else rest).append(file)
+    for name, recognised in by_converter.items():
+        found.sources.extend(converters[name].group(recognised, files) if recognised else [])
+    claimed = {file.key for source in found.sources for file in source.files}
+    suffixes = frozenset().union(*(converter.suffixes for converter in converters.values()))
+    for file in rest:
+        if file.key in claimed:
+            continue
+        if error := _why_unclaimed(file, suffixes):
+            found.failures.append((file, error))
+        else:
+            found.side_files[file.path.suffix.lower() or file.path.name.lower()] += 1
+    found.sources.sort(key=lambda source: source.key)
+    return found
+
+
+def _walk(path: Path) -> Iterator[tuple[FoundFile, ConversionError | None]]:
+    root = path if path.is_dir() else path.parent
+    if path.is_file():
+        yield _file(path, root)
+        return
+    for folder, names, files in os.walk(path):
+        if "zarr.json" in files:  # a store is no source
+            names.clear()
+            continue
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith("."):
+                yield _file(Path(folder, name), root)
+
+
+def _file(path: Path, root: Path) -> tuple[FoundFile, ConversionError | None]:
+    key = f"{root.name}/{path.relative_to(root).as_posix()}"
+    if path.is_symlink() and not path.resolve().is_relative_to(root):
+        return FoundFile(path, key, 0, 0), ConversionError("path_escape", "A link leads out of the folder given.")
+    try:
+        stat = path.stat()
+    except OSError:
+        return FoundFile(path, key, 0, 0), ConversionError("unreadable_file")
+    return FoundFile(path, key, stat.st_size, stat.st_mtime_ns), None
+
+
+def _recognize(file: FoundFile, converters: Mapping[str, Converter]) -> str | None:
+    with file.path.open("rb") as handle:
+        head = handle.read(HEAD_BYTES)
+    return next((name for name, one in converters.items() if head and one.recognize(head, file.path.name)), None)
+
+
+def _why_unclaimed(file: FoundFile, suffixes: Sequence[str] | frozenset[str]) -> ConversionError | None:
+    name = file.path.name.lower()
+    promised = name.endswith(tuple(suffixes))
+    side = file.path.suffix.lower() in SIDE_SUFFIXES or file.path.stem.lower() in SIDE_NAMES
+    if side and not promised:
+        return None
+    if file.size == 0:
+        return ConversionError("empty_file")
+    return ConversionError("format_mismatch" if promised else "unrecognized_format")

@@ -1,0 +1,86 @@
+"""Recording documents to catalog rows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harmonize_schemas import Annotation, Recording, SignalStream
+
+from harmonize.store.catalog import Row
+
+
+def recording_row(recording: Recording, state: str, raw_bytes: int, image: str | None) -> Row:
+    """The row of table ``recordings``; ``image`` is its group in the store."""
+    acquisition, who = recording.acquisition, recording.demographics
+    return {
+        "recording_id": recording.recording_id,
+        "dataset": recording.dataset,
+        "subject": recording.subject,
+        "session": recording.session,
+        "site": acquisition.site,
+        "device_maker": acquisition.device_maker,
+        "device_model": acquisition.device_model,
+        "device_id": acquisition.device_id,
+        "modality": recording.modality,
+        "age": who.age_years,
+        "sex": who.sex,
+        "start_s": recording.start_s,
+        "duration_s": recording.duration_s,
+        "line_frequency_hz": acquisition.line_frequency_hz,
+        "n_streams": len(recording.streams),
+        "image": image,
+        "format": recording.source.format,
+        "flags": list(recording.flags),
+        "source": recording.source.id,
+        "source_root": recording.source.root,
+        "source_state": state,
+        "converter": f"{recording.provenance.converter}/{recording.provenance.converter_version}",
+        "recipe_sha256": recording.provenance.recipe_sha256,
+        "bytes": raw_bytes,
+    }
+
+
+def stream_row(recording: Recording, index: int, part: str, layout: str, row: int, start: int) -> Row:
+    """The row of table ``streams`` for stream ``index``, whose samples begin at ``start`` of the part."""
+    stream: SignalStream = recording.streams[index]
+    channels, segments = stream.channels, stream.segments
+    missing = [None if c.missing_value is None else float(c.missing_value) for c in channels]
+    return {
+        "recording_id": recording.recording_id,
+        "stream": stream.name,
+        "stream_index": index,
+        "part": part,
+        "row": row,
+        "start": start,
+        "n_samples": stream.n_samples,
+        "rate_num": stream.rate_hz.numerator,
+        "rate_den": stream.rate_hz.denominator,
+        "dtype": stream.dtype,
+        "layout": layout,
+        "channels": [channel.name for channel in channels],
+        "types": [channel.type for channel in channels],
+        "units": [channel.unit for channel in channels],
+        "scale": [channel.scale for channel in channels],
+        "offset": [channel.offset for channel in channels],
+        "missing": missing,
+        "segment_start": [segment.start for segment in segments],
+        "segment_samples": [segment.n_samples for segment in segments],
+        "segment_onset_s": [segment.onset_s for segment in segments],
+    }
+
+
+def annotation_rows(recording: Recording, annotations: Iterable[Annotation]) -> list[Row]:
+    """Rows of table ``annotations``."""
+    return [{"recording_id": recording.recording_id} | annotation.model_dump() for annotation in annotations]
+
+
+def failure_row(source: str, dataset: str, format_name: str | None, code: str, message: str, where: str | None) -> Row:
+    """The row of table ``failures``; ``source`` is a pseudonym unless privacy is "keep"."""
+    return {
+        "source": source,
+        "dataset": dataset,
+        "format": format_name,
+        "code": code,
+        "message": message,
+        "where": where,
+    }

@@ -1,0 +1,176 @@
+"""Write: one task to parts, and the rows that a commit will make visible. Runs in any process."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from harmonize_converters.contract import Block, ConversionError, FoundFile
+from harmonize_schemas import Annotation, Recording, SourceFile
+
+from harmonize.ingest.identify import Draft, label_annotation
+from harmonize.ingest.plan import Task, raw_bytes
+from harmonize.ingest.registry import converters
+from harmonize.ingest.rows import annotation_rows, failure_row, recording_row, stream_row
+from harmonize.store.catalog import Batch
+from harmonize.store.geometry import layout_name
+from harmonize.store.parts import Codec, ImagePart, SignalPart
+
+BLOCK_BYTES = 16 * 1024 * 1024
+
+
+@dataclass
+class _Loaded:
+    """A draft with its hashes and events, and its samples (read already, or still to be read)."""
+
+    draft: Draft
+    recording: Recording
+    annotations: list[Annotation]
+    blocks: Iterable[Block]
+
+
+def run_task(root: Path, task: Task, codec: Codec) -> Batch:
+    """Write a task's parts and return their rows. A source that fails leaves only its failure row."""
+    batch = Batch()
+    part_id = uuid.uuid4().hex
+    pooled: list[_Loaded] = []
+    for draft in task.drafts:
+        try:
+            loaded = _load(draft)
+            if draft.recording.image is not None:
+                batch.extend(_write_image(root, part_id, loaded, codec))
+            elif task.streamed:
+                batch.extend(_write_signals(root, part_id, [loaded], codec))
+            else:
+                loaded.blocks = list(loaded.blocks)
+                pooled.append(loaded)
+        except ConversionError as error:
+            batch.failures.append(failed(draft, error))
+    if pooled:
+        batch.extend(_write_signals(root, part_id, pooled, codec))
+    return batch
+
+
+def failed(draft: Draft, error: ConversionError) -> dict[str, object]:
+    """The failure row of a draft."""
+    recording = draft.recording
+    return failure_row(
+        recording.source.id,
+        recording.dataset,
+        recording.source.format,
+        error.code,
+        error.message,
+        error.where,
+    )
+
+
+@contextmanager
+def converter_errors() -> Iterator[None]:
+    """What a converter may raise, as ``ConversionError``. Other libraries' words are not passed on: they
+    may quote the file."""
+    try:
+        yield
+    except ConversionError:
+        raise
+    except OSError as error:
+        raise ConversionError("unreadable_file", f"The system says {type(error).__name__}.") from None
+    except Exception as error:  # noqa: BLE001 - a fault in one converter must cost that source only (DESIGN 7)
+        raise ConversionError("internal_error", f"It raised {type(error).__name__}.") from None
+
+
+def _load(draft: Draft) -> _Loaded:
+    source, converter = draft.source, converters()[draft.source.converter]
+    with converter_errors():
+        hashes = [_sha256(file) for file in source.files]
+        files = tuple(
+            SourceFile(role=role, size=file.size, sha256=sha)
+            for role, file, sha in zip(source.roles, source.files, hashes, strict=True)
+        )
+        found = list(converter.annotations(source, draft.description))
+    annotations = [label_annotation(one, source.converter, draft.keep_text) for one in found]
+    flags = set(draft.recording.flags)
+    dropped = any(a.label == "event" and f.text for a, f in zip(annotations, found, strict=True))
+    if dropped and not draft.keep_text:
+        flags.add("annotation_text_dropped")
+    origin = draft.recording.source.model_copy(update={"files": files})
+    recording = draft.recording.model_copy(update={"source": origin, "flags": tuple(sorted(flags))})
+    return _Loaded(draft, recording, annotations, _blocks(draft))
+
+
+def _sha256(file: FoundFile) -> str:
+    with file.path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _blocks(draft: Draft) -> Iterator[Block]:
+    """The source's blocks, checked to be all of what its description says, from unchanged files."""
+    source = draft.source
+    with converter_errors():
+        yield from converters()[source.converter].read(source, draft.description, BLOCK_BYTES)
+        for file in source.files:
+            stat = file.path.stat()
+            if (stat.st_size, stat.st_mtime_ns) != (file.size, file.mtime_ns):
+                raise ConversionError("source_changed")
+
+
+@contextmanager
+def _removed_on_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _write_signals(root: Path, part_id: str, items: Sequence[_Loaded], codec: Codec) -> Batch:
+    """Recordings of the same layouts to one part a layout."""
+    members: dict[str, list[tuple[_Loaded, int]]] = {}
+    for item in items:
+        for index, stream in enumerate(item.recording.streams):
+            members.setdefault(layout_name(stream), []).append((item, index))
+    batch = Batch()
+    with ExitStack() as stack:
+        parts: dict[str, SignalPart] = {}
+        place: dict[tuple[str, int], tuple[SignalPart, int]] = {}
+        for layout, rows in members.items():
+            parts[layout] = part = SignalPart(
+                root, part_id, [item.recording.streams[index] for item, index in rows], codec
+            )
+            stack.enter_context(_removed_on_error(part.folder))
+            for row, (item, index) in enumerate(rows):
+                place[item.recording.recording_id, index] = part, row
+        for item in items:
+            for block in item.blocks:
+                if block.stream is None:
+                    raise ConversionError("internal_error", "A block of an image came from a signal.")
+                part, row = place[item.recording.recording_id, block.stream]
+                part.write(row, block.start, block.samples)
+        for layout, rows in members.items():
+            parts[layout].close([item.recording for item, _ in rows], [index for _, index in rows])
+    for item in items:
+        recording = item.recording
+        size = raw_bytes(item.draft)
+        batch.recordings.append(recording_row(recording, item.draft.state, size, None))
+        batch.annotations.extend(annotation_rows(recording, item.annotations))
+        for index in range(len(recording.streams)):
+            part, row = place[recording.recording_id, index]
+            batch.streams.append(stream_row(recording, index, part.path, part.layout, row, part.starts[row]))
+    return batch
+
+
+def _write_image(root: Path, part_id: str, item: _Loaded, codec: Codec) -> Batch:
+    image, recording = item.recording.image, item.recording
+    assert image is not None
+    part = ImagePart(root, part_id, uuid.uuid4().hex, image, codec)
+    with _removed_on_error(part.folder):
+        for block in item.blocks:
+            part.write(block.start, np.ascontiguousarray(block.samples))
+        part.close(recording)
+    row = recording_row(recording, item.draft.state, raw_bytes(item.draft), part.path)
+    return Batch(recordings=[row], annotations=annotation_rows(recording, item.annotations))
