@@ -1,0 +1,70 @@
+"""Which windows there are: pure arithmetic over streams and segments, O(segments) memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import polars as pl
+
+
+@dataclass(frozen=True)
+class WindowIndex:
+    """Windows of ``length`` native samples every ``step``, laid in segments; none crosses a gap.
+
+    ``stream`` (n_runs,) is the row of the stream table, ``origin`` (n_runs,) the first sample of the run
+    in the part, ``onset_s`` (n_runs,) its time, ``ends`` (n_runs,) the running count of windows.
+    ``length`` and ``step`` are per run, as rates may differ.
+    """
+
+    stream: np.ndarray
+    origin: np.ndarray
+    run_samples: np.ndarray
+    onset_s: np.ndarray
+    rate_hz: np.ndarray
+    length: np.ndarray
+    step: np.ndarray
+    ends: np.ndarray
+
+    def __len__(self) -> int:
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def locate(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Run of each window and its first sample within the run."""
+        run = np.searchsorted(self.ends, windows, side="right")
+        before = self.ends[run] - windows_per_run(self.run_samples[run], self.length[run], self.step[run])
+        return run, (windows - before) * self.step[run]
+
+
+def windows_per_run(samples: np.ndarray, length: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """How many windows of ``length`` every ``step`` samples fit into runs of ``samples``."""
+    return np.where(samples >= length, (samples - length) // step + 1, 0)
+
+
+def samples_of(seconds: float, rate: Fraction) -> int:
+    """Seconds as a whole number of samples, rounded to the nearest; at least one."""
+    return max(1, round(Fraction(seconds).limit_denominator(10**6) * rate))
+
+
+def index_windows(streams: pl.DataFrame, window_s: float, stride_s: float) -> WindowIndex:
+    """Index the windows of a stream table (columns of ``Store.streams``)."""
+    runs = streams.with_row_index("_stream").select(
+        "_stream", "start", "rate_num", "rate_den", "segment_start", "segment_samples", "segment_onset_s"
+    )
+    runs = runs.explode("segment_start", "segment_samples", "segment_onset_s")
+    rates = [Fraction(n, d) for n, d in runs.select("rate_num", "rate_den").iter_rows()]
+    lengths = {rate: (samples_of(window_s, rate), samples_of(stride_s, rate)) for rate in set(rates)}
+    sizes = np.array([lengths[rate] for rate in rates], np.int64).reshape(-1, 2)
+    samples = runs["segment_samples"].to_numpy().astype(np.int64)
+    count = windows_per_run(samples, sizes[:, 0], sizes[:, 1])
+    return WindowIndex(
+        stream=runs["_stream"].to_numpy().astype(np.int64),
+        origin=(runs["start"] + runs["segment_start"]).to_numpy().astype(np.int64),
+        run_samples=samples,
+        onset_s=runs["segment_onset_s"].to_numpy().astype(np.float64),
+        rate_hz=np.array([float(rate) for rate in rates], np.float64),
+        length=sizes[:, 0],
+        step=sizes[:, 1],
+        ends=np.cumsum(count),
+    )
