@@ -1,0 +1,211 @@
+"""Geometry of image stacks and affines: pure functions, no files.
+
+Positions, orientations and spacings are those of DICOM (PS3.3 C.7.6.2): LPS, mm, ``PixelSpacing`` as
+(between rows, between columns). Affines map (i, j, k) = (column, row, slice) index to RAS+ mm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from harmonize_schemas import Affine
+
+from harmonize_converters.contract import ConversionError
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+SAME_POSITION_MM = 1e-3
+STEP_TOLERANCE = 0.01
+SHEAR_TOLERANCE = 5e-3
+"""Cosine between two axes from which they count as oblique: 0.3 degrees. Directions written with three
+decimals stay below it; gantries tilt in steps of 0.5 degrees or more."""
+COSINE_TOLERANCE = 0.01
+"""How far written direction cosines may be from unit length and from orthogonal: two decimals do that."""
+MAX_GAPS_LISTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Slices put in order.
+
+    ``order`` holds indices into the positions given, from the first slice along the normal to the last.
+    ``affine`` is None where the step between slices is unknown. ``spacing_mm`` is for (i, j, k).
+    """
+
+    order: tuple[int, ...]
+    affine: Affine | None
+    spacing_mm: tuple[float, float, float] | None
+    orientation: str
+    flags: tuple[str, ...]
+
+
+def plane_normal(orientation: Sequence[float]) -> np.ndarray:
+    """Unit normal X x Y (LPS) of ImageOrientationPatient. Raises ``ConversionError``."""
+    cosines = np.asarray(orientation, dtype=np.float64)
+    if cosines.shape != (6,) or not np.all(np.isfinite(cosines)):
+        raise ConversionError("invalid_header", "Six direction cosines would be right.", "ImageOrientationPatient")
+    x, y = cosines[:3], cosines[3:]
+    lengths = np.array([np.linalg.norm(x), np.linalg.norm(y)])
+    if np.any(np.abs(lengths - 1) > COSINE_TOLERANCE) or abs(x @ y) > COSINE_TOLERANCE:
+        raise ConversionError(
+            "invalid_header",
+            "The direction cosines of rows and columns are not orthogonal unit vectors.",
+            "ImageOrientationPatient",
+        )
+    normal = np.cross(x, y)
+    return np.asarray(normal / np.linalg.norm(normal))
+
+
+def same_positions(positions: np.ndarray, normal: np.ndarray) -> list[list[int]]:
+    """Indices of positions (n, 3) that are one position, in order along the normal.
+
+    Two slices at one distance along the normal, but shifted in their plane, are two positions.
+    """
+    # Rounding makes the order of near equals stable: first by distance, then by index.
+    distances = np.round(positions @ normal / SAME_POSITION_MM).astype(np.int64)
+    groups: list[list[int]] = []
+    for index in np.lexsort((np.arange(len(positions)), distances)).tolist():
+        # A position shared with an earlier slice lies among the last groups, those just as far along.
+        for group in reversed(groups):
+            if distances[index] - distances[group[0]] > 1:
+                groups.append([index])
+                break
+            if np.linalg.norm(positions[index] - positions[group[0]]) <= SAME_POSITION_MM:
+                group.append(index)
+                break
+        else:
+            groups.append([index])
+    return groups
+
+
+def stack(
+    positions: np.ndarray,
+    orientation: Sequence[float],
+    pixel_spacing: Sequence[float],
+    spacing_between_slices: float | None = None,
+) -> Stack:
+    """Order slices and give the affine of the volume (FIDELITY I02-I04).
+
+    Parameters
+    ----------
+    positions
+        ImagePositionPatient of each slice, (n, 3), mm, LPS, in any order.
+    orientation, pixel_spacing
+        ImageOrientationPatient and PixelSpacing, those of all slices.
+    spacing_between_slices
+        SpacingBetweenSlices, mm. With one slice it is the step along the normal; with several it is
+        only compared, since positions come first (PS3.3 C.7.6.2.1.1).
+
+    Raises
+    ------
+    ConversionError
+        ``conflicting_slices`` for two slices at one position, ``missing_slices`` for uneven steps,
+        ``inconsistent_series`` for slices shifted in their plane, ``invalid_header`` for nonsense.
+
+    Notes
+    -----
+    One slice without SpacingBetweenSlices has no affine: SliceThickness is not spacing, and a made-up
+    step would be read as a voxel size. Its orientation is known and kept.
+    """
+    normal = plane_normal(orientation)
+    spacing = np.asarray(pixel_spacing, dtype=np.float64)
+    if spacing.shape != (2,) or not np.all(np.isfinite(spacing)) or np.any(spacing <= 0):
+        raise ConversionError("invalid_header", "Two spacings above zero would be right.", "PixelSpacing")
+    points = np.asarray(positions, dtype=np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or not np.all(np.isfinite(points)):
+        raise ConversionError("invalid_header", "Three finite numbers would be right.", "ImagePositionPatient")
+    order = np.argsort(points @ normal, kind="stable")
+    points = points[order]
+    flags: list[str] = []
+    between = abs(spacing_between_slices) if spacing_between_slices else None
+    if between is not None and not np.isfinite(between):
+        between = None
+
+    if len(points) > 1:
+        step = _even_step(points, normal)
+        length = float(np.linalg.norm(step))
+        if between is not None and not np.isclose(between, [length, step @ normal], rtol=STEP_TOLERANCE).any():
+            flags.append("spacing_mismatch")
+    else:
+        flags.append("single_slice_spacing")
+        step = normal * (between if between is not None else 1.0)
+
+    cosines = np.asarray(orientation, dtype=np.float64)
+    matrix = np.eye(4)
+    matrix[:3, 0] = cosines[:3] * spacing[1]
+    matrix[:3, 1] = cosines[3:] * spacing[0]
+    matrix[:3, 2] = step
+    matrix[:3, 3] = points[0]
+    matrix = LPS_TO_RAS @ matrix
+    if is_sheared(matrix):
+        flags.append("sheared")
+    known = len(points) > 1 or between is not None
+    return Stack(
+        order=tuple(int(index) for index in order),
+        affine=to_affine(matrix) if known else None,
+        spacing_mm=column_lengths(matrix) if known else None,
+        orientation=orientation_code(matrix),
+        flags=tuple(flags),
+    )
+
+
+def _even_step(points: np.ndarray, normal: np.ndarray) -> np.ndarray:
+    """The vector from slice to slice, of points in order; refuses what is not on an even line."""
+    distances = points @ normal
+    count = len(points)
+    step = (points[-1] - points[0]) / (count - 1)
+    gaps = np.diff(distances)
+    if np.any(gaps <= SAME_POSITION_MM):
+        raise ConversionError(
+            "conflicting_slices", f"{int(np.sum(gaps <= SAME_POSITION_MM))} of {count} slices lie on another."
+        )
+    along = float(step @ normal)
+    tolerance = max(STEP_TOLERANCE * along, SAME_POSITION_MM)
+    line = points[0] + np.arange(count)[:, None] * step
+    off = points - line
+    if np.any(np.abs(off @ normal) > tolerance):
+        usual = float(np.median(gaps))
+        odd = [
+            f"{a + 1}-{b + 1}: {gap:.3f} mm"
+            for (a, b), gap in zip(pairwise(range(count)), gaps, strict=True)
+            if abs(gap - usual) > max(STEP_TOLERANCE * usual, SAME_POSITION_MM)
+        ]
+        listed = ", ".join(odd[:MAX_GAPS_LISTED]) + (", ..." if len(odd) > MAX_GAPS_LISTED else "")
+        raise ConversionError(
+            "missing_slices", f"{count} slices, {usual:.3f} mm apart but for slices {listed or 'throughout'}."
+        )
+    if np.any(np.linalg.norm(off, axis=1) > tolerance * np.sqrt(2)):
+        raise ConversionError("inconsistent_series", "The slices are shifted unevenly within their planes.")
+    return np.asarray(step)
+
+
+def column_lengths(matrix: np.ndarray) -> tuple[float, float, float]:
+    """Voxel spacing (i, j, k): lengths of an affine's columns."""
+    x, y, z = (float(length) for length in np.linalg.norm(matrix[:3, :3], axis=0))
+    return x, y, z
+
+
+def is_sheared(matrix: np.ndarray) -> bool:
+    """Whether two axes of an affine are oblique to each other (FIDELITY I04)."""
+    unit = matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0)
+    cosines = unit.T @ unit - np.eye(3)
+    return bool(np.abs(cosines).max() > SHEAR_TOLERANCE)
+
+
+def orientation_code(matrix: np.ndarray) -> str:
+    """The anatomical direction that i, j and k run to, such as ``RAS`` (the nearest; each axis once)."""
+    unit = np.abs(matrix[:3, :3] / np.linalg.norm(matrix[:3, :3], axis=0))
+    axes = [0, 0, 0]
+    for _ in range(3):
+        world, voxel = np.unravel_index(int(np.argmax(unit)), unit.shape)
+        axes[int(voxel)] = int(world)
+        unit[world, :] = unit[:, voxel] = -1.0
+    return "".join("RAS"[world] if matrix[world, voxel] >= 0 else "LPI"[world] for voxel, world in enumerate(axes))
+
+
+def to_affine(matrix: np.ndarray) -> Affine:
+    """A 4x4 array as the schema's tuple of rows; minus zero becomes zero."""
+    rows = [tuple(float(value) + 0.0 for value in row) for row in matrix]
+    return tuple(rows)  # type: ignore[return-value] # numpy knows no lengths; the schema checks them
