@@ -1,1 +1,1 @@
-
+"""Other libraries' objects from recordings."""

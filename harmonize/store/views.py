@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -113,6 +114,23 @@ class RecordingView:
     meta: Recording
     signals: dict[str, SignalView]
     image: ImageView | None
+
+    def to_mne(self, stream: str | None = None) -> Any:
+        """A stream as ``mne.io.RawArray``; see ``harmonize.interop.convert``."""
+        return _interop("to_mne", self, stream)
+
+    def to_nibabel(self) -> Any:
+        """The image as ``nibabel.Nifti1Image``; see ``harmonize.interop.convert``."""
+        return _interop("to_nibabel", self)
+
+    def to_xarray(self, stream: str | None = None) -> Any:
+        """A stream or the image as ``xarray.DataArray``; see ``harmonize.interop.convert``."""
+        return _interop("to_xarray", self, stream)
+
+
+def _interop(name: str, *arguments: Any) -> Any:
+    # By name at call time: interop stands above the store and pulls in large libraries.
+    return getattr(importlib.import_module("harmonize.interop.convert"), name)(*arguments)
 
 
 def read_document(root: Path, part: str, row: int | None) -> Recording:

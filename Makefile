@@ -1,0 +1,38 @@
+# Each target is complete on a fresh machine with Python 3.11+ and pip: it makes .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint types bench docs schemas clean
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[torch,dev]' -c constraints.txt
+	touch $@
+
+demo: .venv/ready
+	rm -rf demo-out
+	$(BIN)/harmonize demo demo-out
+
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: .venv/ready
+	$(BIN)/mypy
+
+bench: .venv/ready
+	$(BIN)/python -m benchmarks.run
+
+docs: .venv/ready
+	$(BIN)/harmonize schema --write schemas/json
+	$(BIN)/python docs/vocabularies.py
+
+schemas: docs
+
+clean:
+	rm -rf .venv demo-out

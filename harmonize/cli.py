@@ -1,0 +1,267 @@
+"""The command line: parses, calls, prints. Exit codes: 0 all converted, 1 some sources failed, 2 usage."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import polars as pl
+import typer
+from harmonize_schemas.jsonschema import SCHEMAS, schema_text, write_schemas
+from pydantic import ValidationError
+from rich.console import Console
+
+from harmonize.ingest import KeyFileError, convert, load_key
+from harmonize.ingest.convert import Outcome, load_recipe, scan
+from harmonize.ingest.identify import Policy
+from harmonize.ingest.plan import plan
+from harmonize.report.progress import reporter
+from harmonize.report.tables import counts_table, failures_table, print_frame, recording_tree
+from harmonize.store import StoreError, open_store
+from harmonize.store.parts import Codec
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # tracebacks with local variables would show paths and names
+    help="Raw biosignals and medical images into one Zarr store with one schema.",
+)
+out = Console()
+err = Console(stderr=True)
+
+StorePath = Annotated[Path, typer.Argument(help="A store.", metavar="STORE")]
+Sources = Annotated[list[Path], typer.Argument(help="Files or folders.", metavar="SOURCE...")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+KeyFile = Annotated[Path | None, typer.Option("--key", help="Project key file; default: made on first use.")]
+DatasetName = Annotated[str | None, typer.Option("--dataset", help="Name of the data set; default: the folder's.")]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="Recipe (YAML) of the data set.")]
+
+
+def _print_json(document: Any) -> None:
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n")
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Executor | None]:
+    """A spawned process pool, or None to work in this process."""
+    if workers == 0:
+        yield None
+        return
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+@app.command("convert")
+def convert_command(
+    sources: Sources,
+    into: Annotated[Path, typer.Option("--into", help="The store; made where there is none.")],
+    dataset: DatasetName = None,
+    recipe: RecipeFile = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Processes; 0: this one. Default: the number of cores.")
+    ] = os.cpu_count() or 1,
+    codec: Annotated[Codec, typer.Option(help="How samples are compressed; all are lossless.")] = "lz4",
+    key: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Convert every recording in SOURCE into a store.
+
+    Unchanged sources of an earlier run are left alone. What cannot be converted is listed with a reason and
+    stops nothing else.
+    """
+    report = reporter(err, quiet=as_json)
+    with report, _pool(workers) as executor:
+        outcome = convert(
+            list(sources), into, dataset, recipe, executor,
+            key=load_key(key), codec=codec, workers=max(1, workers), progress=report.update,
+        )  # fmt: skip
+    if as_json:
+        _print_json(
+            {
+                "store": str(into),
+                "version": outcome.version,
+                "converted": outcome.converted,
+                "unchanged": outcome.unchanged,
+                "failures": outcome.failures,
+                "side_files": outcome.side_files,
+                "raw_bytes": outcome.raw_bytes,
+                "seconds": outcome.seconds,
+            }
+        )
+    else:
+        _print_outcome(outcome)
+    raise typer.Exit(1 if outcome.failures else 0)
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    rate = outcome.raw_bytes / 1e6 / outcome.seconds
+    out.print(
+        f"[bold]{outcome.converted}[/] recordings converted, {outcome.unchanged} unchanged, "
+        f"{len(outcome.failures)} failed; {outcome.raw_bytes / 1e6:.1f} MB in {outcome.seconds:.1f} s "
+        f"({outcome.converted / outcome.seconds:.1f} recordings/s, {rate:.1f} MB/s); store version {outcome.version}"
+    )
+    _print_side_files(outcome.side_files)
+    if outcome.failures:
+        out.print(failures_table(outcome.failures))
+        out.print("Sources are named by pseudonyms; `harmonize ls STORE --failures --locate SOURCE` shows their paths.")
+
+
+def _print_side_files(side_files: Counter[str]) -> None:
+    if side_files:
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in side_files.most_common())
+        out.print(f"Files that are no recordings, left aside: {kinds}")
+
+
+@app.command("scan")
+def scan_command(
+    sources: Sources,
+    dataset: DatasetName = None,
+    recipe: RecipeFile = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes; 0: this one.")] = 0,
+    key: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what would be converted, from headers only. Writes nothing."""
+    for source in sources:
+        source.stat()
+    loaded, recipe_sha256 = load_recipe(recipe, dataset, sources[0])
+    report = reporter(err, quiet=as_json)
+    with report, _pool(workers) as executor:
+        found = scan(sources, Policy(loaded, recipe_sha256, load_key(key)), None, executor, report.update)
+    tasks = plan(found.drafts, max(1, workers))
+    if as_json:
+        recordings = [draft.recording.model_dump(mode="json") for draft in found.drafts]
+        _print_json({"recordings": recordings, "failures": found.failures, "side_files": found.side_files})
+    else:
+        out.print(counts_table([draft.recording for draft in found.drafts]))
+        size = sum(task.raw_bytes for task in tasks)
+        out.print(f"{len(found.drafts)} recordings, {size / 1e6:.1f} MB of samples, {len(tasks)} tasks")
+        unmapped = Counter(
+            channel.label
+            for draft in found.drafts
+            for stream in draft.recording.streams
+            for channel in stream.channels
+            if not channel.mapped
+        )
+        if unmapped:
+            names = ", ".join(f"{name!r} ({count})" for name, count in unmapped.most_common(20))
+            out.print(f"Channel names in no vocabulary, kept as found: {names}")
+        _print_side_files(found.side_files)
+        if found.failures:
+            out.print(failures_table(found.failures))
+    raise typer.Exit(1 if found.failures else 0)
+
+
+@app.command("ls")
+def ls_command(
+    store: StorePath,
+    where: Annotated[str | None, typer.Option(help="SQL condition, such as \"modality = 'eeg'\".")] = None,
+    failures: Annotated[bool, typer.Option("--failures", help="List what could not be converted.")] = False,
+    locate: Annotated[
+        list[Path] | None, typer.Option(help="With --failures: folders whose paths to show for the pseudonyms.")
+    ] = None,
+    version: Annotated[int | None, typer.Option(help="An older version of the store.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 50,
+    key: KeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the recordings of a store, or its failures."""
+    opened = open_store(store, version)
+    frame = opened.failures.drop("commit") if failures else opened.recordings.drop("commit")
+    if failures and locate:
+        frame = _located(frame, locate, key)
+    if where:
+        frame = frame.filter(pl.sql_expr(where))
+    if as_json:
+        _print_json(frame.to_dicts())
+        return
+    shown = ["recording_id", "modality", "subject", "site", "device_model", "duration_s", "n_streams", "flags"]
+    print_frame(out, frame if failures else frame.select(shown), limit)
+
+
+def _located(failures: pl.DataFrame, folders: list[Path], key: Path | None) -> pl.DataFrame:
+    """Failures with the paths their pseudonyms stand for: made again from the files and the key."""
+    paths: dict[str, str] = {}
+    for dataset in failures["dataset"].unique():
+        loaded, digest = load_recipe(None, dataset, folders[0])
+        found = scan(folders, Policy(loaded, digest, load_key(key)), None)
+        paths |= {name: str(file.path) for name, file in found.files.items()}
+    return failures.with_columns(path=pl.col("source").replace_strict(paths, default=None, return_dtype=pl.String))
+
+
+@app.command("show")
+def show_command(
+    store: StorePath,
+    recording_id: Annotated[str, typer.Argument(metavar="ID", help="A recording's id; `harmonize ls` lists them.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one recording: everything its document says."""
+    opened = open_store(store)
+    try:
+        recording = opened[recording_id].meta
+    except KeyError:
+        raise typer.BadParameter(f"the store has no recording {recording_id!r}") from None
+    if as_json:
+        _print_json(recording.model_dump(mode="json"))
+        return
+    events = opened.annotations.filter(pl.col("recording_id") == recording_id)["label"].to_list()
+    out.print(recording_tree(recording, Counter(events)))
+
+
+@app.command("schema")
+def schema_command(
+    name: Annotated[str | None, typer.Argument(help=f"One of {', '.join(SCHEMAS)}.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Write all of them into this folder.")] = None,
+) -> None:
+    """Print the JSON Schema of a document, or write all of them."""
+    if write:
+        for file in write_schemas(write):
+            out.print(str(file))
+        return
+    if name not in SCHEMAS:
+        raise typer.BadParameter(f"name one of {', '.join(SCHEMAS)}")
+    sys.stdout.write(schema_text(name))
+
+
+@app.command("demo")
+def demo_command(
+    folder: Annotated[Path, typer.Argument(help="Where to put the demo; must be new or empty.")] = Path("demo-out"),
+) -> None:
+    """Make a small cohort of many formats, convert it, stream it, train on it, and draw it."""
+    from harmonize.report.demo import run_demo  # needs torch and matplotlib, which other commands do not
+
+    if folder.exists() and any(folder.iterdir()):
+        raise typer.BadParameter(f"{folder} is not empty")
+    run_demo(folder, out)
+
+
+def main() -> None:
+    """Run the command line; known errors are one line on stderr and exit code 2."""
+    try:
+        app()
+    except (StoreError, KeyFileError) as error:
+        err.print(f"[red]Error:[/] {error}", highlight=False)
+        raise SystemExit(2) from None
+    except ValidationError as error:
+        for item in error.errors():
+            err.print(f"[red]Error in recipe:[/] {'.'.join(map(str, item['loc']))}: {item['msg']}", highlight=False)
+        raise SystemExit(2) from None
+    except FileNotFoundError as error:
+        err.print(f"[red]Error:[/] there is no {error.filename}", highlight=False)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        err.print("Interrupted: the store is as its last commit left it.")
+        raise SystemExit(130) from None
