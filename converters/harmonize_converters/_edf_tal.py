@@ -26,10 +26,11 @@ def parse_tals(raw: bytes) -> list[Tal]:
     return [_parse_tal(part) for part in raw.rstrip(b"\0").split(b"\0") if part]
 
 
-def first_onset(raw: bytes) -> Fraction | None:
-    """When the data record starts, by its time-keeping list; None where it has none."""
+def first_onset(raw: bytes) -> float | None:
+    """When the data record starts, by its time-keeping list; None where it has none. A float: this is
+    called for every record, and only compared."""
     found = _ONSET.match(raw)
-    return Fraction(found[1].decode()) if found and raw[found.end() : found.end() + 1] == b"\x14" else None
+    return float(found[1]) if found and raw[found.end() : found.end() + 1] == b"\x14" else None
 
 
 def _parse_tal(part: bytes) -> Tal:

@@ -36,7 +36,7 @@ from harmonize_converters.contract import (
     SourceFiles,
 )
 
-_ROUNDING_S = Fraction(1, 1000)
+_ROUNDING_S = 0.001
 """Onsets of records are decimal texts, rounded by some writers."""
 
 
@@ -46,6 +46,7 @@ class _Layout:
 
     header: EdfHeader
     n_records: int
+    record_bytes: int
     trailing_bytes: bool
     streams: tuple[tuple[int, ...], ...]
     runs: tuple[Run, ...]
@@ -59,11 +60,6 @@ class _Layout:
     def samples(self, stream: int) -> int:
         """Samples of one record in one stream."""
         return self.header.signals[self.streams[stream][0]].samples
-
-    def tolerance_s(self) -> Fraction:
-        """How far the onset of a record may be from where the samples before it end."""
-        fastest = max(self.samples(stream) for stream in range(len(self.streams)))
-        return max(self.header.record_s / fastest, _ROUNDING_S)
 
 
 class EdfConverter:
@@ -186,11 +182,11 @@ def _lay_out(header: EdfHeader, n_records: int, trailing: bool) -> _Layout:
         raise ConversionError("truncated", "Found no data record.")
     runs = find_runs([signal.samples for signal in header.signals], places)
     streams = tuple(tuple(members[samples]) for samples in order)
-    return _Layout(header, n_records, trailing, streams, runs, tuple(annotations))
+    return _Layout(header, n_records, header.record_bytes, trailing, streams, runs, tuple(annotations))
 
 
 def _annotation_bytes(handle: BinaryIO, layout: _Layout, record: int) -> Iterator[bytes]:
-    start = layout.header.data_start + record * layout.header.record_bytes
+    start = layout.header.data_start + record * layout.record_bytes
     return (read_at(handle, start + offset, n_bytes) for offset, n_bytes in layout.annotations)
 
 
@@ -204,21 +200,33 @@ def _start_of_records(handle: BinaryIO, layout: _Layout) -> float:
         return 0.0
     first = first_onset(next(_annotation_bytes(handle, layout, 0)))
     if layout.header.kind.endswith("D"):
+        clock = _Clock(layout)
         for record in range(layout.n_records):
-            onset = first_onset(next(_annotation_bytes(handle, layout, record)))
-            if onset is None:
+            onset_s = first_onset(next(_annotation_bytes(handle, layout, record)))
+            if onset_s is None:
                 raise ConversionError("corrupt", "A data record has no onset.", f"data record {record}")
-            _check_onset(layout, onset, first, record)
-    return 0.0 if first is None else float(first)
+            clock.check(record, onset_s)
+    return first or 0.0
 
 
-def _check_onset(layout: _Layout, onset: Fraction | None, first: Fraction | None, record: int) -> None:
-    """Whether a record starts where the one before it ended. Some continuous files leave onsets out."""
-    if onset is None or first is None:
-        return
-    if abs(onset - first - record * layout.header.record_s) > layout.tolerance_s():
-        message = "A data record does not start where the one before it ends."
-        raise ConversionError("unsupported_discontinuous", message, f"data record {record}")
+class _Clock:
+    """Checks that each record starts where the one before it ended."""
+
+    def __init__(self, layout: _Layout) -> None:
+        self._record_s = float(layout.header.record_s)
+        fastest = max(layout.samples(stream) for stream in range(len(layout.streams)))
+        self._tolerance_s = max(self._record_s / fastest, _ROUNDING_S)
+        self._first_s: float | None = None
+
+    def check(self, record: int, onset_s: float | None) -> None:
+        """Records come in order. Some continuous files leave onsets out: then there is nothing to check."""
+        if onset_s is None:
+            return
+        if self._first_s is None:
+            self._first_s = onset_s - record * self._record_s
+        if abs(onset_s - self._first_s - record * self._record_s) > self._tolerance_s:
+            message = "A data record does not start where the one before it ends."
+            raise ConversionError("unsupported_discontinuous", message, f"data record {record}")
 
 
 def _read_records(handle: BinaryIO, layout: _Layout, count: int) -> Iterator[Block]:
@@ -226,19 +234,17 @@ def _read_records(handle: BinaryIO, layout: _Layout, count: int) -> Iterator[Blo
     header = layout.header
     count = min(count, layout.n_records)
     # The spare byte in front lets a 24-bit sample be read as the upper three bytes of a 32-bit one.
-    buffer = np.zeros(1 + count * header.record_bytes, np.uint8)
-    first: Fraction | None = None
+    record_bytes = header.record_bytes
+    buffer = np.zeros(1 + count * record_bytes, np.uint8)
+    clock = _Clock(layout)
     for at in range(0, layout.n_records, count):
         n = min(count, layout.n_records - at)
-        n_bytes = n * header.record_bytes
-        read_into(handle, header.data_start + at * header.record_bytes, buffer.data[1 : 1 + n_bytes])
+        read_into(handle, header.data_start + at * record_bytes, buffer.data[1 : 1 + n * record_bytes])
         if layout.annotations:
             offset, length = layout.annotations[0]
             for record in range(n):
-                begin = 1 + record * header.record_bytes + offset
-                onset = first_onset(buffer[begin : begin + length].tobytes())
-                first = onset if at + record == 0 else first
-                _check_onset(layout, onset, first, at + record)
+                begin = 1 + record * record_bytes + offset
+                clock.check(at + record, first_onset(bytes(buffer.data[begin : begin + length])))
         frames = _frames(buffer, header, n)
         outs = [np.empty((len(s), n * layout.samples(i)), layout.dtype) for i, s in enumerate(layout.streams)]
         for run in layout.runs:
@@ -271,12 +277,10 @@ def _read_parts(handle: BinaryIO, layout: _Layout, block_bytes: int) -> Iterator
     """Blocks of parts of one record, for records that are too large to be taken whole."""
     header = layout.header
     offsets = [0, *np.cumsum([signal.samples for signal in header.signals]).tolist()]
-    first: Fraction | None = None
+    clock = _Clock(layout)
     for record in range(layout.n_records):
         if layout.annotations:
-            onset = first_onset(next(_annotation_bytes(handle, layout, record)))
-            first = onset if record == 0 else first
-            _check_onset(layout, onset, first, record)
+            clock.check(record, first_onset(next(_annotation_bytes(handle, layout, record))))
         for stream, members in enumerate(layout.streams):
             samples = layout.samples(stream)
             step = max(1, block_bytes // (len(members) * np.dtype(layout.dtype).itemsize))
