@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -11,36 +13,14 @@ import wfdb
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-TEN_TWENTY = [
-    "Fp1",
-    "Fp2",
-    "F7",
-    "F3",
-    "Fz",
-    "F4",
-    "F8",
-    "T3",
-    "C3",
-    "Cz",
-    "C4",
-    "T4",
-    "T5",
-    "P3",
-    "Pz",
-    "P4",
-    "T6",
-    "O1",
-    "O2",
-]
-TEN_TEN = (
-    "Fp1 Fp2 AF3 AF4 F7 F3 Fz F4 F8 FC5 FC1 FC2 FC6 T7 C3 Cz C4 T8 CP5 CP1 CP2 CP6 P7 P3 Pz P4 P8 PO3 PO4 O1 Oz O2"
-)
+TEN_TWENTY = tuple("Fp1 Fp2 F7 F3 Fz F4 F8 T3 C3 Cz C4 T4 T5 P3 Pz P4 T6 O1 O2".split())  # noqa: SIM905
+TEN_TEN = (*TEN_TWENTY, *"AF3 AF4 FC5 FC1 FC2 FC6 CP5 CP1 CP2 CP6 PO3 PO4 Oz".split())  # noqa: SIM905
 LEADS = ["I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6"]
 RECIPE = r"""# How the demo's folders name site, device and subject. The data are made up, so nothing needs hiding.
 dataset: demo
 privacy: keep
 paths:
-  - '(?P<site>hospital-[a-z]+)/[a-z0-9]+/(?P<device_maker>[A-Za-z]+)_(?P<device_model>[A-Za-z0-9]+)/(?P<subject>sub-\d+)'
+  - '(?P<site>hospital-[a-z]+)/[a-z0-9]+/(?P<device_maker>[A-Za-z]+)_(?P<device_model>\w+)/(?P<subject>sub-\d+)'
 """
 
 
@@ -53,7 +33,7 @@ def write_cohort(folder: Path, seed: int = 0) -> None:
         north = folder / "hospital-north" / "eeg" / "Nihon_EEG1200" / f"sub-{number:03d}"
         _edf(north / "eeg.edf", rng, TEN_TWENTY, 256, 120, "uV")
         south = folder / "hospital-south" / "eeg" / "BioSemi_ActiveTwo" / f"sub-{number + 100}"
-        _edf(south / "eeg.bdf", rng, TEN_TEN.split(), 512, 90, "mV")
+        _edf(south / "eeg.bdf", rng, TEN_TEN, 512, 90, "mV")
     _psg(folder / "hospital-south" / "psg" / "Embla_N7000" / "sub-201" / "night.edf", rng)
     for number in range(1, 13):
         _ecg(folder / "hospital-north" / "ecg" / "Schiller_AT110" / f"sub-{number + 300}", rng, 1000.0)
@@ -71,10 +51,11 @@ def _rhythm(rng: np.random.Generator, n_channels: int, seconds: float, rate: int
     noise = np.fft.irfft(spectrum, n, axis=1)
     t = np.arange(n) / rate
     wave = np.sin(2 * np.pi * hz * t + rng.uniform(0, 6, (n_channels, 1))) * (1 + np.sin(0.4 * t))
-    return uv * (noise / noise.std() + 0.6 * wave)
+    values: np.ndarray = uv * (noise / noise.std() + 0.6 * wave)
+    return values
 
 
-def _header(label: str, unit: str, rate: int, limit: float, bits: int) -> dict[str, object]:
+def _header(label: str, unit: str, rate: int, limit: float, bits: int) -> dict[str, Any]:
     rail = 2 ** (bits - 1)
     return {
         "label": label, "dimension": unit, "sample_frequency": rate, "physical_min": -limit, "physical_max": limit,
@@ -82,7 +63,7 @@ def _header(label: str, unit: str, rate: int, limit: float, bits: int) -> dict[s
     }  # fmt: skip
 
 
-def _edf(file: Path, rng: np.random.Generator, names: list[str], rate: int, seconds: int, unit: str) -> None:
+def _edf(file: Path, rng: np.random.Generator, names: Sequence[str], rate: int, seconds: int, unit: str) -> None:
     file.parent.mkdir(parents=True)
     bdf = file.suffix == ".bdf"
     kind = pyedflib.FILETYPE_BDFPLUS if bdf else pyedflib.FILETYPE_EDFPLUS
@@ -108,9 +89,7 @@ def _psg(file: Path, rng: np.random.Generator) -> None:
         limits = {"uV": 3276.8, "": 1000.0, "%": 120.0}
         writer.setSignalHeaders([_header(name, unit, rate, limits[unit], 16) for name, unit, rate, _ in signals])
         writer.writeSamples([np.ascontiguousarray(row) for *_, row in signals])
-        for epoch, stage in enumerate(
-            ["W", "W", "1", "2", "2", "3", "3", "3", "2", "2", "R", "R", "R", "2", "2", "3", "3", "2", "R", "W"]
-        ):
+        for epoch, stage in enumerate("WW1223332RRR22332RWW"):
             writer.writeAnnotation(30.0 * epoch, 30.0, f"Sleep stage {stage}")
 
 

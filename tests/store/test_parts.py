@@ -1,0 +1,114 @@
+"""Writing parts: pieces in any order, planes in order, whole or not at all."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+from harmonize_schemas import Image
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stores import noise, recording, stream, write_image, write_signals
+
+from harmonize.store import geometry
+from harmonize.store.calibrate import calibrate
+from harmonize.store.parts import PlaneWriter, ShardedWriter, SignalPart
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_pieces_in_any_order_make_the_array(data) -> None:
+    n = data.draw(st.integers(1, 60))
+    cuts = sorted({0, n, *data.draw(st.lists(st.integers(0, n), max_size=6))})
+    order = data.draw(st.permutations(list(zip(cuts[:-1], cuts[1:], strict=True))))
+    values = noise((3, n))
+    group = zarr.create_group(store={}, zarr_format=3)
+    array = group.create_array("a", shape=(3, n), chunks=(3, 4), shards=(3, 12), dtype="int16")
+    writer = ShardedWriter(array, axis=1)
+    for start, stop in order:
+        writer.write(start, values[:, start:stop])
+    writer.close()
+    np.testing.assert_array_equal(array[:], values)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_planes_in_blocks_of_any_size_make_the_image(data) -> None:
+    lead = tuple(data.draw(st.lists(st.integers(1, 5), max_size=3)))
+    chunk = tuple(data.draw(st.integers(1, n)) for n in lead)
+    split = data.draw(st.integers(0, max(0, len(lead) - 1)))
+    # As image_grid makes them: single chunks before the axis that splits, whole axes behind it.
+    shard = [c if i <= split else -(-n // c) * c for i, (n, c) in enumerate(zip(lead, chunk, strict=True))]
+    shard = [1 if i < split else s for i, s in enumerate(shard)]
+    chunk = tuple(1 if i < split else c for i, c in enumerate(chunk))
+    values = noise((*lead, 4, 6))
+    group = zarr.create_group(store={}, zarr_format=3)
+    array = group.create_array("a", shape=values.shape, chunks=(*chunk, 2, 3), shards=(*shard, 4, 6), dtype="int16")
+    planes = values.reshape(-1, 4, 6)
+    writer, at = PlaneWriter(array), 0
+    while at < len(planes):
+        size = data.draw(st.integers(1, len(planes) - at))
+        writer.write(at, planes[at : at + size])
+        at += size
+    writer.close()
+    np.testing.assert_array_equal(array[...], values)
+
+
+def test_a_part_with_missing_samples_does_not_close(tmp_path) -> None:
+    one = stream(100)
+    part = SignalPart(tmp_path, "p", [one, one], "lz4")
+    part.write(0, 0, noise((2, 100)))
+    with pytest.raises(ValueError, match="0 of 200 written, 1 shards unfinished"):
+        part.close([recording("a", [one])] * 2, [0, 0])
+    with pytest.raises(ValueError, match="more samples"):
+        part.write(0, 50, noise((2, 51)))
+
+
+def test_a_part_explains_itself_to_zarr_alone(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(geometry, "SHARD_BYTES", 400)
+    monkeypatch.setattr(geometry, "CHUNK_BYTES", 100)
+    first, second = noise((2, 130), seed=1), noise((2, 70), seed=2)
+    items = [(recording("a", [stream(130)]), first), (recording("b", [stream(70)]), second)]
+    write_signals(tmp_path / "s.zarr", items)
+    (folder,) = (tmp_path / "s.zarr").glob("signals/*/*")
+    group = zarr.open_group(folder, mode="r")
+    assert group["row_size"][:].tolist() == [130, 70]
+    np.testing.assert_array_equal(group["samples"][:], np.concatenate([first, second], axis=1))
+    assert json.loads(group["recording"][1].item())["recording_id"] == "test/b"
+    assert group.attrs["harmonize"]["layout"]["channels"][0] == {"name": "C3", "type": "eeg"}
+    assert group["samples"].metadata.dimension_names == ("channel", "time")
+
+
+def test_an_image_is_ome_zarr(tmp_path) -> None:
+    affine = ((-2.0, 0.0, 0.0, 9.0), (0.0, 3.0, 0.0, 8.0), (0.0, 0.0, 4.0, 7.0), (0.0, 0.0, 0.0, 1.0))
+    image = Image(
+        axes=("t", "z", "y", "x"), shape=(2, 3, 4, 5), dtype="int16", affine=affine, affine_source="sform",
+        spacing_mm=(2.0, 3.0, 4.0), spacing_source="affine", time_step_s=1.5,
+    )  # fmt: skip
+    values = noise((6, 4, 5))
+    write_image(tmp_path / "s.zarr", recording("i", image=image, modality="mr"), values)
+    (folder,) = (tmp_path / "s.zarr").glob("images/*/image")
+    group = zarr.open_group(folder, mode="r")
+    ome = group.attrs["ome"]
+    assert ome["version"] == "0.5"
+    (scales,) = ome["multiscales"]
+    assert [axis["name"] for axis in scales["axes"]] == ["t", "z", "y", "x"]
+    assert [axis["type"] for axis in scales["axes"]] == ["time", "space", "space", "space"]
+    assert scales["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": [1.5, 4.0, 3.0, 2.0]}]
+    np.testing.assert_array_equal(group["0"][...].reshape(6, 4, 5), values)
+    assert group.attrs["harmonize"]["affine_ijk_to_ras_mm"] == [list(row) for row in affine]
+
+
+@given(st.sampled_from(["int8", "int16", "int32"]), st.floats(1e-6, 1e3), st.floats(-1e5, 1e5), st.integers(0, 99))
+def test_calibration_is_exact_to_a_small_part_of_a_step(dtype, scale, offset, seed) -> None:
+    digital = noise((2, 50), dtype, seed)
+    digital[0, 0] = np.iinfo(dtype).min
+    missing = np.array([float(np.iinfo(dtype).min), np.nan])
+    values = calibrate(digital, np.array([scale, -scale]), np.array([offset, 0.0]), missing)
+    exact = digital.astype(np.float64) * np.array([[scale], [-scale]]) + np.array([[offset], [0.0]])
+    assert np.isnan(values[0, 0])
+    gone = digital == missing[:, None]
+    # float32 has 24 bits: half a unit in the last place each for scale, product, offset and sum.
+    tolerance = 4 * 2**-24 * (np.abs(digital.astype(np.float64)) * scale + abs(offset)) + np.finfo(np.float32).tiny
+    assert (np.abs(values - exact) <= tolerance)[~gone].all()
+    assert values.dtype == np.float32
