@@ -1,0 +1,202 @@
+"""The WFDB header file, header(5) of the WFDB Applications Guide: record line, signal lines, comments."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from fractions import Fraction
+from pathlib import PurePosixPath
+
+from harmonize_schemas import Demographics
+
+from harmonize_converters._fields import calendar_date, decimal, demographics, plausible_age
+from harmonize_converters._wfdb_decode import FORMATS
+from harmonize_converters.contract import ConversionError
+
+DEFAULT_RATE_HZ = Fraction(250)
+DEFAULT_GAIN = Fraction(200)
+MAX_HEADER_BYTES = 1 << 22
+
+_RECORD = re.compile(
+    r"(?P<name>[^\s/]+)(/(?P<segments>\d{1,9}))?[ \t]+(?P<signals>\d{1,6})"
+    r"([ \t]+(?P<rate>[\d.eE+-]{1,40})(/(?P<counter>[\d.eE+-]{1,40})(\([\d.eE+-]{0,40}\))?)?"
+    r"([ \t]+(?P<length>\d{1,15})([ \t]+(?P<time>[\d:.]{1,20})([ \t]+(?P<date>[\d/]{1,12}))?)?)?)?[ \t]*"
+)
+_FORMAT = re.compile(r"(\d{1,4})(?:x(\d{1,6}))?(?::(\d{1,9}))?(?:\+(\d{1,12}))?", re.ASCII)
+_GAIN = re.compile(r"([^\s(/]*)(?:\(([+-]?\d{1,12})\))?(?:/(\S*))?", re.ASCII)
+_AGE = re.compile(r"\s*(?:Age\s*:|.*<age>\s*:)\s*([\d.]+)(?=\s|$)", re.IGNORECASE)
+_SEX = re.compile(r"\s*(?:Sex\s*:|.*<sex>\s*:)\s*(male|female|m|f)(?=\s|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class WfdbSignal:
+    """One signal specification line, with the defaults of header(5) filled in."""
+
+    file: str
+    format: int
+    samples_per_frame: int
+    skew: int
+    byte_offset: int | None
+    gain: Fraction
+    gain_given: bool
+    baseline: int
+    unit: str
+    adc_resolution: int
+    adc_zero: int
+    initial: int
+    checksum: int | None
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class WfdbHeader:
+    """A header file. ``n_frames`` is None where it gives no length; ``segments`` are record names."""
+
+    rate_hz: Fraction
+    n_frames: int | None
+    start: datetime | None
+    start_invalid: bool
+    signals: tuple[WfdbSignal, ...]
+    segments: tuple[str, ...]
+    multi_segment: bool
+    demographics: Demographics
+
+
+def record_line(text: str) -> re.Match[str] | None:
+    """The first line that is neither blank nor a comment, if it is a record line."""
+    for line in text.splitlines():
+        if line.strip() and not line.lstrip().startswith("#"):
+            return _RECORD.fullmatch(line.strip())
+    return None
+
+
+def is_header(head: bytes, stem: str) -> bool:
+    """Whether a file's first bytes are a WFDB header whose record has the file's own name."""
+    if b"\0" in head:
+        return False
+    found = record_line(head.decode("latin-1"))
+    return found is not None and found["name"] == stem
+
+
+def safe_name(name: str) -> bool:
+    """Whether a file name in a header stays in the header's folder (or below it)."""
+    path = PurePosixPath(name)
+    drive = re.match(r"[A-Za-z]:", name)
+    return not (path.is_absolute() or ".." in path.parts or "\\" in name or drive or "\0" in name)
+
+
+def parse_header(raw: bytes) -> WfdbHeader:
+    """A whole header file. Raises ``ConversionError`` where a field cannot be read."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.decode("latin-1")
+    if "\0" in text:
+        raise ConversionError("invalid_header", "A WFDB header is a text file.")
+    lines = [line.strip() for line in re.split(r"\r?\n", text) if line.strip()]
+    comments = [line[1:] for line in lines if line.startswith("#")]
+    lines = [line for line in lines if not line.startswith("#")]
+    found = _RECORD.fullmatch(lines[0]) if lines else None
+    if found is None:
+        raise ConversionError("invalid_header", "The record line cannot be read.", "record line")
+    rate_hz = _rate(found["rate"])
+    start, start_invalid = _start(found["time"], found["date"])
+    count = int(found["segments"] or found["signals"])
+    multi_segment = found["segments"] is not None
+    if len(lines) - 1 < count:
+        message = f"Found {len(lines) - 1} of {count} specification lines."
+        raise ConversionError("invalid_header", message, "end of header")
+    body = lines[1 : 1 + count]
+    signals = () if multi_segment else tuple(_signal(line, i) for i, line in enumerate(body))
+    segments = tuple(line.split()[0] for line in body) if multi_segment else ()
+    n_frames = int(found["length"] or 0) or None
+    people = _demographics(comments)
+    return WfdbHeader(rate_hz, n_frames, start, start_invalid, signals, segments, multi_segment, people)
+
+
+def _rate(text: str | None) -> Fraction:
+    rate_hz = DEFAULT_RATE_HZ if text is None else decimal(text)
+    if rate_hz is None or rate_hz <= 0:
+        raise ConversionError("invalid_header", "The sampling frequency must be above zero.", "record line")
+    return rate_hz
+
+
+def _start(clock: str | None, day: str | None) -> tuple[datetime | None, bool]:
+    """Base time ([[HH:]MM:]SS) and base date (DD/MM/YYYY), and whether one was given that is none."""
+    if clock is None or day is None:
+        return None, clock is not None and _clock(clock) is None
+    found, days = _clock(clock), re.fullmatch(r"(\d{1,2})/(\d{1,2})/(\d{4})", day, re.ASCII)
+    at: date | None = calendar_date(int(days[3]), int(days[2]), int(days[1])) if days else None
+    if found is None or at is None:
+        return None, True
+    return datetime.combine(at, found), False
+
+
+def _clock(text: str) -> time | None:
+    found = re.fullmatch(r"(?:(?:(\d{1,2}):)?(\d{1,2}):)?(\d{1,2})(\.\d{0,9})?", text, re.ASCII)
+    if not found:
+        return None
+    hour, minute, second = (int(part or 0) for part in found.groups()[:3])
+    if hour > 23 or minute > 59 or second > 59:
+        return None
+    return time(hour, minute, second, int((found[4] or ".")[1:7].ljust(6, "0")))
+
+
+def _signal(line: str, index: int) -> WfdbSignal:
+    where = f"signal {index}"
+    fields = line.split(None, 8)
+    form = _FORMAT.fullmatch(fields[1]) if len(fields) > 1 else None
+    if form is None:
+        raise ConversionError("invalid_header", "The signal format cannot be read.", where)
+    gain = _GAIN.fullmatch(fields[2] if len(fields) > 2 else "")
+    value = decimal(gain[1]) if gain and gain[1] else Fraction(0)
+    numbers: list[int | None] = [_whole(text, where) for text in fields[3:8]]
+    if gain is None or value is None or int(form[2] or 1) < 1:
+        raise ConversionError("invalid_header", "The gain or the samples per frame cannot be read.", where)
+    resolution, zero, initial, checksum, _ = numbers + [None] * (5 - len(numbers))
+    return WfdbSignal(
+        file=fields[0],
+        format=int(form[1]),
+        samples_per_frame=int(form[2] or 1),
+        skew=int(form[3] or 0),
+        byte_offset=None if form[4] is None else int(form[4]),
+        gain=value or DEFAULT_GAIN,
+        gain_given=bool(value),
+        baseline=int(gain[2]) if gain[2] else zero or 0,
+        unit=gain[3] or "mV",
+        adc_resolution=resolution or 0,
+        adc_zero=zero or 0,
+        # The initial value is the ADC zero where it is not given.
+        initial=(zero or 0) if initial is None else initial,
+        checksum=checksum,
+        description="".join(c for c in fields[8] if c.isprintable()).strip() if len(fields) > 8 else "",
+    )
+
+
+def _whole(text: str, where: str) -> int:
+    if not re.fullmatch(r"[+-]?\d{1,12}", text, re.ASCII):
+        raise ConversionError("invalid_header", "A whole number cannot be read.", where)
+    return int(text)
+
+
+def _demographics(comments: list[str]) -> Demographics:
+    """Age and sex where a comment gives them by name ("Age: 74", "<sex>: M"); all else is free text."""
+    ages = [found[1] for line in comments if (found := _AGE.match(line))]
+    sexes = [found[1] for line in comments if (found := _SEX.match(line))]
+    return demographics(plausible_age(ages[0]) if ages else None, sexes[0] if sexes else None)
+
+
+def check_supported(header: WfdbHeader) -> None:
+    """Refuse what cannot be done right yet."""
+    if header.multi_segment or any(s.file == "~" or s.format == 0 for s in header.signals):
+        raise ConversionError("unsupported_wfdb_structure")
+    if not header.signals:
+        raise ConversionError("unsupported_annotation_only")
+    for index, signal in enumerate(header.signals):
+        if not safe_name(signal.file):
+            raise ConversionError("path_escape", where=f"signal {index}")
+        if signal.format not in FORMATS:
+            raise ConversionError("unsupported_wfdb_format", f"Found format {signal.format}.", f"signal {index}")
+        if signal.skew:
+            raise ConversionError("unsupported_wfdb_format", "Found a skew.", f"signal {index}")
