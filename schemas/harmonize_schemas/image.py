@@ -52,9 +52,7 @@ class Image(Strict):
         if len(self.shape) != len(self.axes) or min(self.shape) < 1:
             raise ValueError(f"shape {self.shape} does not fit axes {self.axes}")
         if len(self.slopes) != len(self.intercepts) or len(self.slopes) not in (1, self.n_planes):
-            raise ValueError(
-                f"{len(self.slopes)} slopes and {len(self.intercepts)} intercepts, {self.n_planes} planes"
-            )
+            raise ValueError(f"{len(self.slopes)} slopes and {len(self.intercepts)} intercepts, {self.n_planes} planes")
         if (self.affine is None) != (self.affine_source == "unknown"):
             raise ValueError("an affine and its source go together")
         return self

@@ -72,8 +72,8 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(hz.StoreError, match="not empty"):
         create_store(tmp_path, "key")
+    zarr.create_group(tmp_path / "other.zarr", zarr_format=3)
     with pytest.raises(hz.StoreError, match="not a harmonize store"):
-        zarr.create_group(tmp_path / "other.zarr", zarr_format=3)
         hz.open(tmp_path / "other.zarr")
     with pytest.raises(hz.StoreError, match="object stores"):
         hz.open("s3://bucket/store.zarr")
