@@ -67,7 +67,7 @@ def edf_bytes(
         _text(str(count), 4),
     ]
     header += [_text(s.label, 16) for s in signals]
-    header += [_text("electrode", 80) for s in signals]
+    header += [_text("" if s.tals is not None else "electrode", 80) for s in signals]
     header += [_text(s.unit, 8) for s in signals]
     header += [_text(s.physical[0], 8) for s in signals]
     header += [_text(s.physical[1], 8) for s in signals]
