@@ -1,4 +1,4 @@
-"""EDF and BDF (FIDELITY S01 to S07), judged by pyEDFlib, edfio, MNE and by hand-written bytes."""
+"""EDF and BDF (FIDELITY S01 to S07), judged by pyEDFlib, MNE and by hand-written bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from harmonize_converters.contract import ConversionError, SourceFiles
 from hypothesis import given
 from hypothesis import strategies as st
 from realdata import DATA, needs_data, real_files
-
 
 # pyEDFlib refuses mne/test.bdf; MNE is its judge below.
 JUDGED = [path for path in real_files("edf", ".edf", ".bdf") if path.name != "test.bdf"]
