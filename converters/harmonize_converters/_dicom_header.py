@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import dcmread
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from harmonize_converters.contract import HEAD_BYTES, ConversionError
 
@@ -82,7 +82,7 @@ def _check_deflated(opened: BinaryIO) -> None:
     opened.seek(0)
 
 
-def _value(header: FileDataset, name: str) -> object:
+def value_of(header: Dataset, name: str) -> object:
     """A value, None where absent or empty. Raises ``ConversionError`` where it cannot be converted."""
     try:
         with quiet():
@@ -93,9 +93,20 @@ def _value(header: FileDataset, name: str) -> object:
     return None if value is None or value == "" or (isinstance(value, MultiValue) and not value) else value
 
 
+def meta_uid(header: FileDataset, name: str) -> UID:
+    """A UID of the file meta group, empty where absent."""
+    return uid(str(value_of(header.file_meta, name) or ""))
+
+
+def uid(text: str) -> UID:
+    """A text as a UID, valid or not, without the warning that quotes it."""
+    with quiet():
+        return UID(text)
+
+
 def numbers(header: FileDataset, name: str) -> tuple[float, ...] | None:
     """Finite numbers of one element, None where absent. Raises ``ConversionError`` for anything else."""
-    value = _value(header, name)
+    value = value_of(header, name)
     if value is None:
         return None
     try:
@@ -125,7 +136,7 @@ def whole(header: FileDataset, name: str) -> int | None:
 
 def texts(header: FileDataset, name: str) -> tuple[str, ...]:
     """The texts of one element, stripped; empty where absent."""
-    value = _value(header, name)
+    value = value_of(header, name)
     if value is None:
         return ()
     if isinstance(value, bytes):

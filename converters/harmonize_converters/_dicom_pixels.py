@@ -26,7 +26,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from harmonize_converters._dicom_header import quiet, read_dataset, text, whole
+from harmonize_converters._dicom_header import meta_uid, quiet, read_dataset, text, whole
 from harmonize_converters.contract import ConversionError, FoundFile
 
 TAGS = (
@@ -95,7 +95,7 @@ def pixel_format(header: FileDataset, size: int) -> PixelFormat:
     representation = required("PixelRepresentation")
     if representation not in (0, 1):
         raise ConversionError("invalid_header", "0 or 1 would be right.", "PixelRepresentation")
-    syntax = UID(str(header.file_meta.get("TransferSyntaxUID", "")))
+    syntax = meta_uid(header, "TransferSyntaxUID")
     tag = text(header, "LossyImageCompression")
     declared = PixelFormat(
         rows=required("Rows"),
@@ -119,7 +119,8 @@ def pixel_format(header: FileDataset, size: int) -> PixelFormat:
 
 def _decoder(syntax: UID) -> Decoder:
     try:
-        decoder = get_decoder(syntax)
+        with quiet():
+            decoder = get_decoder(syntax)
     except (NotImplementedError, ValueError):
         name = syntax.name if syntax.is_valid and not syntax.is_private and syntax.name != syntax else "not known"
         raise ConversionError("unsupported_transfer_syntax", f"Its name is: {name}.") from None

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydicom.dataset import FileDataset
-from pydicom.uid import UID, MediaStorageDirectoryStorage
+from pydicom.uid import MediaStorageDirectoryStorage
 
 from harmonize_converters import _dicom_pixels, _dicom_subject
-from harmonize_converters._dicom_header import _value, number, numbers, text, texts, whole
+from harmonize_converters._dicom_header import meta_uid, number, numbers, text, texts, uid, value_of, whole
 from harmonize_converters._dicom_pixels import PixelFormat, pixel_format
 from harmonize_converters.contract import ConversionError
 
@@ -57,7 +57,7 @@ class Slice:
 
 def is_directory(header: FileDataset) -> bool:
     """Whether a file is a DICOMDIR: an index of others, and no recording."""
-    return bool(header.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
+    return meta_uid(header, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
 
 
 def slice_of(header: FileDataset, size: int) -> Slice:
@@ -96,18 +96,18 @@ def slice_of(header: FileDataset, size: int) -> Slice:
 
 
 def _check_kind(header: FileDataset) -> None:
-    uid = UID(text(header, "SOPClassUID") or str(header.file_meta.get("MediaStorageSOPClassUID", "")))
-    if not uid:
+    sop_class = uid(text(header, "SOPClassUID") or meta_uid(header, "MediaStorageSOPClassUID"))
+    if not sop_class:
         raise ConversionError("invalid_header", "The element is missing.", "SOPClassUID")
-    name = uid.name
-    if name == uid:
+    name = sop_class.name
+    if name == sop_class:
         raise ConversionError("unsupported_sop_class", "Its SOP class is private or not known.")
     frames = whole(header, "NumberOfFrames")
     if "Image Storage" not in name or any(word in name for word in _NO_SCAN if "For Presentation" not in name):
         raise ConversionError("unsupported_sop_class", f"Its SOP class is: {name}.")
     if name.startswith(("Enhanced", "Legacy Converted Enhanced")) or (frames or 1) > 1:
         raise ConversionError("unsupported_multiframe", f"{name}, {frames or 1} frames.")
-    if _value(header, "SharedFunctionalGroupsSequence") is not None:
+    if value_of(header, "SharedFunctionalGroupsSequence") is not None:
         raise ConversionError("unsupported_multiframe", f"{name} with functional groups.")
     if "MOSAIC" in texts(header, "ImageType"):
         raise ConversionError("unsupported_multiframe", "A Siemens mosaic holds many slices in one frame.")
@@ -121,7 +121,7 @@ def _check_color_first(header: FileDataset) -> None:
 
 
 def _rescale(header: FileDataset) -> tuple[float, float]:
-    if _value(header, "ModalityLUTSequence") is not None:
+    if value_of(header, "ModalityLUTSequence") is not None:
         raise ConversionError("unsupported_rescale", "Values come through a Modality LUT.", "ModalityLUTSequence")
     slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
     if (slope is None) != (intercept is None):

@@ -1,0 +1,96 @@
+"""Small DICOM series written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+SERIES = "1.2.826.0.1.3680043.8.498.1"
+AXIAL = [1, 0, 0, 0, 1, 0]
+
+
+def stored_planes(count: int, rows: int = 6, columns: int = 5, seed: int = 0, bits: int = 12) -> np.ndarray:
+    """Signed values of ``bits`` bits, the extremes among them."""
+    high = 1 << (bits - 1)
+    planes = np.random.default_rng(seed).integers(-high, high, (count, rows, columns)).astype(np.int16)
+    planes[:, 0, 0], planes[:, 0, 1] = -high, high - 1
+    return planes
+
+
+def slice_dataset(pixels: np.ndarray, number: int, z: float, **changes: Any) -> Dataset:
+    """One CT slice; ``changes`` set elements by keyword, or delete them where None."""
+    ds = Dataset()
+    ds.SOPClassUID = CTImageStorage
+    ds.SOPInstanceUID = f"{SERIES}.{number}"
+    ds.SeriesInstanceUID = SERIES
+    ds.StudyInstanceUID = "1.2.826.0.1.3680043.8.498.2"
+    ds.FrameOfReferenceUID = "1.2.826.0.1.3680043.8.498.3"
+    ds.Modality = "CT"
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.PatientName = "Planted^Secret"
+    ds.PatientID = "MRN-4711-PLANTED"
+    ds.PatientBirthDate = "19300102"
+    ds.PatientSex = "F"
+    ds.PatientAge = "093Y"
+    ds.PatientWeight = "61.5"
+    ds.PatientSize = "1.64"
+    ds.InstitutionName = "Planted General Hospital"
+    ds.DeviceSerialNumber = "SN-PLANTED-9"
+    ds.StudyDate, ds.StudyTime = "20230405", "101112"
+    ds.AcquisitionDate, ds.AcquisitionTime = "20230405", f"1012{number % 60:02d}.5"
+    ds.SeriesDescription = "planted free text"
+    ds.Manufacturer, ds.ManufacturerModelName, ds.SoftwareVersions = "ACME", "Scan 1", "v2"
+    ds.KVP, ds.SliceThickness, ds.ConvolutionKernel = "120", "2", "B30f"
+    ds.BodyPartExamined, ds.PatientPosition = "CHEST", "HFS"
+    ds.InstanceNumber = number
+    ds.ImageOrientationPatient = AXIAL
+    ds.ImagePositionPatient = [-10.0, -20.0, z]
+    ds.PixelSpacing = [0.5, 0.75]
+    ds.Rows, ds.Columns = pixels.shape
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
+    ds.PixelRepresentation = 1
+    ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = "1", "-1024", "HU"
+    ds.PixelData = pixels.astype("<i2").tobytes()
+    ds["PixelData"].VR = "OW"
+    for name, value in changes.items():
+        if value is None:
+            delattr(ds, name)
+        else:
+            setattr(ds, name, value)
+    return ds
+
+
+def save(ds: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> Path:
+    """Write a data set as a DICOM file."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.file_meta = meta
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+def write_series(
+    folder: Path,
+    planes: np.ndarray,
+    step: float = 2.5,
+    each: Callable[[int], dict[str, Any]] = lambda k: {},
+    **changes: Any,
+) -> Path:
+    """Slices from low to high z, in files and with instance numbers that say otherwise."""
+    count = len(planes)
+    for k in range(count):
+        number = (k * 7 + 3) % count + 1  # a permutation where 7 does not divide count
+        ds = slice_dataset(planes[k], number, 100.0 + k * step, **{**changes, **each(k)})
+        ds.SOPInstanceUID = f"{SERIES}.{k + 1}"
+        save(ds, folder / f"IM{number:04d}-{k}.dcm")
+    return folder
