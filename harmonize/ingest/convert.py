@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import polars as pl
 import yaml
+from pydantic import ValidationError
 from harmonize_converters.contract import ConversionError, Described, FoundFile, SourceFiles
 from harmonize_schemas import Recipe
 
@@ -136,7 +137,12 @@ def scan(
     again = {policy.source_id(source.key) for source, _ in described}
     before = frozenset(row["subject"] for key, row in known.items() if key not in again and row["subject"])
     for source, answer in described:
-        one = draft(policy, converters()[source.converter], source, answer, first, before)
+        try:
+            one = draft(policy, converters()[source.converter], source, answer, first, before)
+        except ValidationError as error:  # what a path or header says is not in the schema's words
+            fields = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+            _fail(result, source.primary, source, ConversionError("schema_mismatch", f"Fields: {fields}."))
+            continue
         result.drafts.append(one)
         result.files[one.recording.source.id] = source.primary
     return result

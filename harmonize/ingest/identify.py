@@ -141,7 +141,7 @@ def draft(
         dataset=policy.recipe.dataset,
         subject=subject,
         session=policy.pseudonym("ses", fields.get("session") or identity.session, policy.recipe.dataset),
-        modality=defaults.modality or description.modality,
+        modality=fields.get("modality") or defaults.modality or description.modality,
         start_s=start_s,
         duration_s=description.duration_s,
         streams=description.streams,

@@ -43,7 +43,9 @@ def plan(drafts: Sequence[Draft], workers: int) -> list[Task]:
     longest tasks come first.
     """
     total = sum(map(raw_bytes, drafts))
-    limit = min(TASK_BYTES, max(SMALL_TASK_BYTES, total // max(1, 2 * workers)))
+    limit = TASK_BYTES
+    if workers > 1:
+        limit = min(TASK_BYTES, max(SMALL_TASK_BYTES, total // (2 * workers)))
     pools: dict[tuple[str, ...], list[Draft]] = {}
     for draft in sorted(drafts, key=lambda draft: draft.recording.recording_id):
         pools.setdefault(tuple(layout_name(stream) for stream in draft.recording.streams), []).append(draft)

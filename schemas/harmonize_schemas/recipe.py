@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from harmonize_schemas.base import Strict
 from harmonize_schemas.vocabulary import Modality
 
-PATH_FIELDS = frozenset({"subject", "session", "site", "device_maker", "device_model"})
+PATH_FIELDS = frozenset({"subject", "session", "site", "device_maker", "device_model", "modality"})
 
 
 def _pattern(value: str) -> str:
@@ -34,7 +34,7 @@ class Recipe(Strict):
     """How the files of one data set give the schema's fields.
 
     ``paths`` are regular expressions with named groups (subject, session, site, device_maker,
-    device_model), searched in a source's path below the folder given; the first that matches counts, and
+    device_model, modality), searched in a source's path below the folder given; the first that matches counts, and
     what it finds goes over what the file says. ``privacy`` "keep" is for data that are public already:
     identifiers, relative paths and annotation texts are then kept as found.
     """

@@ -1,0 +1,6 @@
+"""``python -m harmonize``."""
+
+from harmonize.cli import main
+
+if __name__ == "__main__":
+    main()
