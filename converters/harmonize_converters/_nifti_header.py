@@ -134,7 +134,7 @@ def _shape(header: nib.Nifti1Header) -> tuple[int, ...]:
 def _dtype(header: nib.Nifti1Header) -> np.dtype:
     try:
         stored: np.dtype = np.dtype(header.get_data_dtype())
-    except HeaderDataError:
+    except (HeaderDataError, KeyError):  # nibabel: a code it knows but cannot do, a code it does not know
         raise ConversionError("unsupported_dtype", f"Its code is {int(header['datatype'])}.", "datatype") from None
     if stored.names or stored.newbyteorder("=").name not in _DTYPES:
         raise ConversionError("unsupported_dtype", f"Its code is {int(header['datatype'])}.", "datatype")
