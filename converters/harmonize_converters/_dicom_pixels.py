@@ -168,6 +168,12 @@ def read_plane(file: FoundFile, expected: PixelFormat) -> np.ndarray:
     # Decoders of five libraries raise whatever damaged data lead to.
     except Exception:  # noqa: BLE001
         raise ConversionError("corrupt", "The decoder refuses the pixel data.", "PixelData") from None
+    except BaseException as error:
+        # A panic in the Rust code of pylibjpeg-rle is no Exception; all else (an interrupt) goes on.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise ConversionError("corrupt", "The decoder refuses the pixel data.", "PixelData") from None
+    values = values.astype(values.dtype.newbyteorder("="), copy=False)
     if values.shape != (expected.rows, expected.columns) or values.dtype != expected.dtype:
         raise ConversionError("corrupt", "The decoder gives another size or type than declared.", "PixelData")
     return drop_unused_bits(values, expected.bits_stored)

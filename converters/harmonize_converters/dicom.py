@@ -58,13 +58,13 @@ class DicomConverter:
         series: dict[tuple[str, ...], list[tuple[FoundFile, tuple[float, ...] | None]]] = {}
         for file in sorted(files, key=lambda f: f.key):
             try:
-                header: FileDataset | None = read_dataset(file.path, _GROUP_TAGS)
+                header = read_dataset(file.path, _GROUP_TAGS)
+                if is_directory(header):
+                    continue
+                uid = _texts(header, "SeriesInstanceUID")
             except ConversionError:
-                header = None
-            if header is not None and is_directory(header):
-                continue
-            uid = _texts(header, "SeriesInstanceUID") if header is not None else ()
-            if header is None or not uid:  # described alone, where the reason is given
+                uid = ()
+            if not uid:  # described alone, where the reason is given
                 sources.append(SourceFiles(self.name, file.key, (file,), ("slice",)))
                 continue
             folder = file.key.rpartition("/")[0]

@@ -293,6 +293,33 @@ def test_i09_rle_and_jpeg2000(tmp_path):
         assert "pylibjpeg" in outcome.description.libraries
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MR_small.dcm",
+        "MR_small_bigendian.dcm",
+        "MR_small_implicit.dcm",
+        "MR_small_RLE.dcm",
+        "MR_small_jp2klossless.dcm",
+        "MR_small_jpeg_ls_lossless.dcm",
+        "MR_small_expb.dcm",
+    ],
+)
+def test_i09_one_image_in_every_transfer_syntax(name):
+    expected = pydicom.dcmread(PYDICOM_FILES / "MR_small.dcm").pixel_array
+    file = next(f for f in find(PYDICOM_FILES) if f.path.name == name)
+    (source,) = CONVERTER.group([file], {})
+    np.testing.assert_array_equal(convert(CONVERTER, source).arrays[0][0], expected)
+
+
+def test_i09_damaged_run_lengths_are_refused(tmp_path):
+    data = (PYDICOM_FILES / "MR_small_RLE.dcm").read_bytes()
+    at = data.rindex(b"\xfe\xff\x00\xe0") + 8 + 64  # behind the last fragment's header of segments
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.dcm").write_bytes(data[:at] + b"\x7f" * 400 + data[at + 400 :])
+    assert code_of(tmp_path / "a") == "corrupt"
+
+
 def test_i09_a_frame_of_another_size_is_not_decoded(tmp_path):
     ds = slice_dataset(stored_planes(1, 64, 64)[0], 1, 0.0)
     ds.file_meta = pydicom.dataset.FileMetaDataset()
