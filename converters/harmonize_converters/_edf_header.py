@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from fractions import Fraction
+from functools import lru_cache
 
 from harmonize_schemas import Demographics, Prefilter
 
@@ -111,6 +112,7 @@ def signal_count(fixed: bytes) -> int:
     return count
 
 
+@lru_cache(maxsize=4)  # describing, reading and annotations of one source follow each other
 def parse_header(raw: bytes) -> EdfHeader:
     """A whole header, of the length that ``signal_count`` gives."""
     count = signal_count(raw)
@@ -124,7 +126,6 @@ def parse_header(raw: bytes) -> EdfHeader:
     signals = _parse_signals(raw[FIXED_BYTES:], count)
     base = "BDF" if bdf else "EDF"
     plus = re.match(r"[EB]DF\+([CD])", clean(raw[192:236]))
-    # A file with an annotation signal is EDF+ in all but the reserved field.
     kind = f"{base}+{plus[1]}" if plus else base
     recording = clean(raw[88:168])
     start = _parse_start(clean(raw[168:176]), clean(raw[176:184]), recording if plus else "")

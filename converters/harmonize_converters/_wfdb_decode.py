@@ -42,10 +42,12 @@ def _differences(raw: np.ndarray) -> np.ndarray:
 
 
 def _little_24(raw: np.ndarray) -> np.ndarray:
-    out = np.zeros((len(raw) // 3, 4), np.uint8)
-    out[:, 1:] = raw.reshape(-1, 3)
-    values = out.view("<i4").ravel()
-    np.right_shift(values, 8, out=values)
+    """A spare byte in front lets a sample be read as the upper three bytes of a 32-bit one; the
+    arithmetic shift then extends its sign."""
+    padded = np.zeros(len(raw) + 1, np.uint8)
+    padded[1:] = raw
+    upper = np.ndarray(len(raw) // 3, "<i4", padded.data, 0, 3)
+    values: np.ndarray = np.right_shift(upper, 8)
     return values
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import PurePosixPath
 
 from harmonize_schemas import Demographics
@@ -25,6 +26,7 @@ _RECORD = re.compile(
 )
 _FORMAT = re.compile(r"(\d{1,4})(?:x(\d{1,6}))?(?::(\d{1,9}))?(?:\+(\d{1,12}))?", re.ASCII)
 _GAIN = re.compile(r"([^\s(/]*)(?:\(([+-]?\d{1,12})\))?(?:/(\S*))?", re.ASCII)
+_WHOLE = re.compile(r"[+-]?\d{1,12}", re.ASCII)
 _AGE = re.compile(r"\s*(?:Age\s*:|.*<age>\s*:)\s*([\d.]+)(?=\s|$)", re.IGNORECASE)
 _SEX = re.compile(r"\s*(?:Sex\s*:|.*<sex>\s*:)\s*(male|female|m|f)(?=\s|$)", re.IGNORECASE)
 
@@ -79,6 +81,7 @@ def is_header(head: bytes, stem: str) -> bool:
     return found is not None and found["name"] == stem
 
 
+@lru_cache(maxsize=64)
 def safe_name(name: str) -> bool:
     """Whether a file name in a header stays in the header's folder (or below it)."""
     path = PurePosixPath(name)
@@ -86,6 +89,7 @@ def safe_name(name: str) -> bool:
     return not (path.is_absolute() or ".." in path.parts or "\\" in name or drive or "\0" in name)
 
 
+@lru_cache(maxsize=4)  # describing, reading and annotations of one source follow each other
 def parse_header(raw: bytes) -> WfdbHeader:
     """A whole header file. Raises ``ConversionError`` where a field cannot be read."""
     try:
@@ -175,7 +179,7 @@ def _signal(line: str, index: int) -> WfdbSignal:
 
 
 def _whole(text: str, where: str) -> int:
-    if not re.fullmatch(r"[+-]?\d{1,12}", text, re.ASCII):
+    if not _WHOLE.fullmatch(text):
         raise ConversionError("invalid_header", "A whole number cannot be read.", where)
     return int(text)
 

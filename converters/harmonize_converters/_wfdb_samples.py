@@ -76,9 +76,10 @@ class Layout:
 def lay_out(header: WfdbHeader, folder: Path, claimed: Sequence[FoundFile]) -> Layout:
     """Signals to files and streams; the files' sizes are checked against the header."""
     by_path = {file.path: file for file in claimed}
+    by_name = {name: by_path.get(folder / name) for name in {signal.file for signal in header.signals}}
     files: list[SignalFile] = []
     for index, signal in enumerate(header.signals):
-        file = by_path.get(folder / signal.file)
+        file = by_name.get(signal.file)
         if file is None:
             raise ConversionError("missing_file", where=f"signal {index}")
         if files and files[-1].file is file:

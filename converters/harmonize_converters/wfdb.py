@@ -221,8 +221,9 @@ def _layout(source: SourceFiles, header: WfdbHeader) -> Layout:
     check_supported(header)
     claimed = [file for file, role in zip(source.files, source.roles, strict=True) if role == "signal"]
     folder = source.primary.path.parent
+    inside = folder.resolve()
     for file in claimed:
-        if not file.path.resolve().is_relative_to(folder.resolve()):
+        if not file.path.resolve().is_relative_to(inside):
             raise ConversionError("path_escape", "A signal file is a link out of the header's folder.")
     return lay_out(header, folder, claimed)
 

@@ -197,7 +197,7 @@ def test_s09_formats_decode_what_was_packed(number: int, data: st.DataObject) ->
     assert need <= len(raw)
     # Two samples of format 310 need all four bytes of three.
     assert samples_in(number, need) == len(values) + (number == 310 and len(values) % 3 == 2)
-    assert samples_in(number, need - 1) == len(values) - 1
+    assert samples_in(number, need - 1) < len(values)
     got = decode(number, np.frombuffer(raw[:need], np.uint8), len(values))
     np.testing.assert_array_equal(got, values)
 
