@@ -114,8 +114,8 @@ def scan(
     result, state = Scan(policy), Progress()
     progress(state)
     found = find(sources, converters())
-    state.stage = "describe"
-    state.sources = len(found.sources)
+    state.stage, state.sources = "describe", len(found.sources)
+    progress(state)
     result.side_files = found.side_files
     for file, error in found.failures:
         _fail(result, file, None, error)

@@ -46,9 +46,10 @@ class _Rates:
     def __init__(self) -> None:
         self.stage, self._began = "", time.monotonic()
 
+    def restart(self, stage: str) -> None:
+        self.stage, self._began = stage, time.monotonic()
+
     def text(self, progress: Progress) -> str:
-        if progress.stage != self.stage:
-            self.stage, self._began = progress.stage, time.monotonic()
         seconds = max(time.monotonic() - self._began, 1e-3)
         rate = f"{progress.sources_done / seconds:.0f} files/s"
         if progress.bytes:
@@ -64,6 +65,8 @@ class _Lines(_Silent):
     def update(self, progress: Progress) -> None:
         """Print a line at the start of a stage, every few seconds, and at its end."""
         changed, now = progress.stage != self._rates.stage, time.monotonic()
+        if changed:
+            self._rates.restart(progress.stage)
         text = self._rates.text(progress)
         done = progress.sources_done == progress.sources
         if changed or done or now - self._last >= LINE_EVERY_S:
@@ -75,10 +78,10 @@ class _Lines(_Silent):
 class _Bars(_Silent):
     def __init__(self, console: Console) -> None:
         self._rates = _Rates()
-        columns = ("[bold]{task.description}", "{task.completed}/{task.total}", "{task.fields[rates]}")
+        columns = ("[bold]{task.description}", "{task.fields[count]}", "{task.fields[rates]}")
         first, count, rates = (TextColumn(column) for column in columns)
         self._bar = Bar(first, BarColumn(), count, rates, TimeRemainingColumn(), console=console)
-        self._task = self._bar.add_task("find", total=None, rates="")
+        self._task = self._bar.add_task("find", total=None, count="", rates="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -91,12 +94,14 @@ class _Bars(_Silent):
         """Move the bar; a new stage starts it again."""
         if progress.stage != self._rates.stage:
             self._bar.reset(self._task, description=progress.stage)
+            self._rates.restart(progress.stage)
         self._bar.update(
             self._task,
             description=progress.stage,
             total=progress.sources or None,
             completed=progress.sources_done,
-            rates=self._rates.text(progress),
+            count=f"{progress.sources_done}/{progress.sources}" if progress.sources else "",
+            rates=self._rates.text(progress) if progress.sources else "",
         )
 
 
