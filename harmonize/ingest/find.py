@@ -67,10 +67,11 @@ def find(paths: Iterable[Path], converters: Mapping[str, Converter]) -> Found:
                 files[file.key] = file
     by_converter: dict[str, list[FoundFile]] = {name: [] for name in converters}
     rest: list[FoundFile] = []
-    for file in files.values():
+    for file in list(files.values()):
         try:
             name = _recognize(file, converters)
         except OSError:
+            del files[file.key]
             found.failures.append((file, ConversionError("unreadable_file")))
             continue
         (by_converter[name] if name else rest).append(file)
@@ -78,10 +79,13 @@ def find(paths: Iterable[Path], converters: Mapping[str, Converter]) -> Found:
         found.sources.extend(converters[name].group(recognised, files) if recognised else [])
     claimed = {file.key for source in found.sources for file in source.files}
     suffixes = frozenset().union(*(converter.suffixes for converter in converters.values()))
-    for file in rest:
+    unknown = {file.key for file in rest}
+    for file in files.values():
         if file.key in claimed:
             continue
-        if error := _why_unclaimed(file, suffixes):
+        # A recognised file that its converter made no source of is an index of others (DICOMDIR).
+        error = _why_unclaimed(file, suffixes) if file.key in unknown else None
+        if error:
             found.failures.append((file, error))
         else:
             found.side_files[file.path.suffix.lower() or file.path.name.lower()] += 1

@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+from converters.conformance import convert, sources_in
+from harmonize_converters.contract import ConversionError, Description, SourceFiles
+from harmonize_converters.dicom import DicomConverter
 
 SERIES = "1.2.826.0.1.3680043.8.498.1"
 AXIAL = [1, 0, 0, 0, 1, 0]
@@ -94,3 +99,25 @@ def write_series(
         ds.SOPInstanceUID = f"{SERIES}.{k + 1}"
         save(ds, folder / f"IM{number:04d}-{k}.dcm")
     return folder
+
+
+CONVERTER = DicomConverter()
+
+
+def one(folder: Path) -> SourceFiles:
+    (source,) = sources_in(CONVERTER, folder)
+    return source
+
+
+def code_of(folder: Path) -> str:
+    with pytest.raises(ConversionError) as caught:
+        convert(CONVERTER, one(folder))
+    return caught.value.code
+
+
+def array(description: Description, stored: np.ndarray) -> np.ndarray:
+    """Values as nibabel has them: (x, y, z[, t]), rescaled."""
+    image = description.image
+    slopes = np.array(image.slopes).reshape(-1, 1, 1)
+    intercepts = np.array(image.intercepts).reshape(-1, 1, 1)
+    return (stored * slopes + intercepts).reshape(image.shape).T

@@ -25,6 +25,8 @@ class Magic:
     def group(self, files, siblings):
         out = []
         for file in files:
+            if "INDEX" in file.key:
+                continue
             side = siblings.get(file.key.rsplit(".", 1)[0] + ".side")
             out.append(
                 SourceFiles("magic", file.key, (file, *([side] if side else [])), ("data", "side")[: 1 + bool(side)])
@@ -37,7 +39,7 @@ def test_every_file_is_a_source_a_failure_or_a_named_side_file(tmp_path) -> None
     (root / "deep").mkdir(parents=True)
     (root / "other.zarr").mkdir()
     content = {
-        "a.mag": b"MAGIC", "a.side": b"x", "misnamed.bin": b"MAGIC", "empty.mag": b"", "wrong.mag": b"text",
+        "a.mag": b"MAGIC", "a.side": b"x", "misnamed.bin": b"MAGIC", "empty.mag": b"", "INDEX": b"MAGIC", "wrong.mag": b"text",
         "deep/strange.xyz": b"?", "README.md": b"hello", "LICENSE": b"MIT", ".hidden": b"x", "nothing.bin": b"",
         "other.zarr/zarr.json": b"{}", "other.zarr/c.mag": b"MAGIC",
     }  # fmt: skip
@@ -51,7 +53,7 @@ def test_every_file_is_a_source_a_failure_or_a_named_side_file(tmp_path) -> None
         "root/empty.mag": "empty_file", "root/wrong.mag": "format_mismatch", "root/nothing.bin": "empty_file",
         "root/deep/strange.xyz": "unrecognized_format", "root/escape.mag": "path_escape",
     }  # fmt: skip
-    assert found.side_files == {".md": 1, "license": 1}
+    assert found.side_files == {".md": 1, "license": 1, "index": 1}
 
 
 def test_a_file_given_by_name_is_the_same_source_as_in_its_folder(tmp_path) -> None:
