@@ -6,6 +6,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+
+from harmonize.ingest.rows import recording_row, stream_row
+from harmonize.store import create_store
+from harmonize.store.catalog import Batch, commit
+from harmonize.store.parts import Codec, SignalPart
 from harmonize_schemas import (
     Acquisition,
     Channel,
@@ -17,11 +22,6 @@ from harmonize_schemas import (
     SignalStream,
     Source,
 )
-
-from harmonize.ingest.rows import recording_row, stream_row
-from harmonize.store import create_store
-from harmonize.store.catalog import Batch, commit
-from harmonize.store.parts import Codec, SignalPart
 
 CHANNELS, RATE_HZ = 20, 256
 

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import polars as pl
 import typer
-from harmonize_schemas.jsonschema import SCHEMAS, schema_text, write_schemas
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -27,6 +26,7 @@ from harmonize.report.progress import reporter
 from harmonize.report.tables import counts_table, failures_table, print_frame, recording_tree
 from harmonize.store import StoreError, open_store
 from harmonize.store.parts import Codec
+from harmonize_schemas.jsonschema import SCHEMAS, schema_text, write_schemas
 
 app = typer.Typer(
     no_args_is_help=True,

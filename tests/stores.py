@@ -7,6 +7,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+
+from harmonize.ingest.rows import recording_row, stream_row
+from harmonize.store import create_store
+from harmonize.store.catalog import Batch, commit
+from harmonize.store.parts import Codec, ImagePart, SignalPart
 from harmonize_schemas import (
     Acquisition,
     Channel,
@@ -19,11 +24,6 @@ from harmonize_schemas import (
     SignalStream,
     Source,
 )
-
-from harmonize.ingest.rows import recording_row, stream_row
-from harmonize.store import create_store
-from harmonize.store.catalog import Batch, commit
-from harmonize.store.parts import Codec, ImagePart, SignalPart
 
 
 def channel(name: str, scale: float = 0.5, offset: float = 0.0, missing: int | None = None) -> Channel:

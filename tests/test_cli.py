@@ -6,12 +6,12 @@ import sys
 
 import numpy as np
 import pytest
-from harmonize_schemas import Recording
 from typer.testing import CliRunner
 
 import harmonize as hz
 from harmonize.cli import app
 from harmonize.report.demo_cohort import _ecg, _edf
+from harmonize_schemas import Recording
 
 run = CliRunner()
 

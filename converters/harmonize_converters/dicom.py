@@ -86,7 +86,7 @@ class DicomConverter:
         lead = slices[0]
         compressed = ("lossy_compression",) if lead.pixels.lossy else ()
         description = Description(
-            format="dicom",
+            format="DICOM",
             modality=lead.meaning.modality,
             image=_image(slices, volume),
             acquisition=_dicom_subject.acquisition(first),

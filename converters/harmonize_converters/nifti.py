@@ -60,7 +60,7 @@ class NiftiConverter:
         files = dict(zip(source.roles, source.files, strict=True))
         fields = beside.sidecar(files["sidecar"]) if "sidecar" in files else None
         description = Description(
-            format=f"nifti-{layout.version}",
+            format=f"NIfTI-{layout.version}",
             modality=beside.modality(fields) if fields is not None else "image",
             image=_image(layout, files),
             acquisition=beside.acquisition(fields) if fields is not None else Acquisition(),

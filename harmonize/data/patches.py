@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from harmonize_schemas import Image
 from torch.utils.data import Dataset
 
 from harmonize.data.batch import Batch, Sample, collate, tensors
@@ -16,6 +15,7 @@ from harmonize.data.domains import Codes, select
 from harmonize.data.reader import ArrayReader
 from harmonize.store import Store, open_store
 from harmonize.store.views import ImageView
+from harmonize_schemas import Image
 
 Triple = tuple[int, int, int]
 

@@ -15,8 +15,6 @@ from typing import Any, TypeVar
 import polars as pl
 import yaml
 from pydantic import ValidationError
-from harmonize_converters.contract import ConversionError, Described, FoundFile, SourceFiles
-from harmonize_schemas import Recipe
 
 from harmonize.ingest.find import find
 from harmonize.ingest.identify import Draft, Policy, draft, first_starts, subject_of
@@ -28,6 +26,8 @@ from harmonize.ingest.write import converter_errors, run_task
 from harmonize.store import Store, catalog, create_store, open_store
 from harmonize.store.catalog import Batch, Row
 from harmonize.store.parts import Codec
+from harmonize_converters.contract import ConversionError, Described, FoundFile, SourceFiles
+from harmonize_schemas import Recipe
 
 DESCRIBE_CHUNK = 64
 COMMIT_EVERY_S = 60.0

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from harmonize.ingest.privacy import ProjectKey
 from harmonize_converters.contract import (
     Converter,
     Described,
@@ -18,8 +19,6 @@ from harmonize_converters.contract import (
     SourceFiles,
 )
 from harmonize_schemas import Annotation, Privacy, Provenance, Recipe, Recording, Source, vocabulary
-
-from harmonize.ingest.privacy import ProjectKey
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from harmonize_schemas import Annotation, Recording, SignalStream
-
 from harmonize.store.catalog import Row
+from harmonize_schemas import Annotation, Recording, SignalStream
 
 
 def recording_row(recording: Recording, state: str, raw_bytes: int, image: str | None) -> Row:

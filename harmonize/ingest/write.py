@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from harmonize_converters.contract import Block, ConversionError, FoundFile
-from harmonize_schemas import Annotation, Recording, SourceFile
 
 from harmonize.ingest.identify import Draft, label_annotation
 from harmonize.ingest.plan import Task, raw_bytes
@@ -21,6 +19,8 @@ from harmonize.ingest.rows import annotation_rows, failure_row, recording_row, s
 from harmonize.store.catalog import Batch
 from harmonize.store.geometry import layout_name
 from harmonize.store.parts import Codec, ImagePart, SignalPart
+from harmonize_converters.contract import Block, ConversionError, FoundFile
+from harmonize_schemas import Annotation, Recording, SourceFile
 
 BLOCK_BYTES = 16 * 1024 * 1024
 

@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from harmonize_converters.channels import canonical_name
 from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader
@@ -18,6 +17,7 @@ from harmonize.report.demo_cohort import TEN_TWENTY, write_cohort
 from harmonize.report.overview import draw_overview
 from harmonize.report.tables import counts_table, failures_table
 from harmonize.store import open_store
+from harmonize_converters.channels import canonical_name
 
 STEPS = 20
 BATCH = 32

@@ -20,7 +20,7 @@ RECIPE = r"""# How the demo's folders name site, device and subject. The data ar
 dataset: demo
 privacy: keep
 paths:
-  - '(?P<site>hospital-[a-z]+)/(?P<modality>[a-z]+)/(?P<device_maker>[A-Za-z]+)_(?P<device_model>\w+)/(?P<subject>sub-\d+)'
+  - '(?P<site>hospital-[a-z]+)/(?P<modality>[a-z]+)/(?P<device_maker>[^_]+)_(?P<device_model>\w+)/(?P<subject>sub-\d+)'
 """
 
 

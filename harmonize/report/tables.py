@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from harmonize_schemas import Image, Recording, SignalStream
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
 from harmonize.store.catalog import Row
+from harmonize_schemas import Image, Recording, SignalStream
 
 
 def _cell(value: Any) -> str:

@@ -11,6 +11,7 @@ from math import ceil
 from typing import Any
 
 import numpy as np
+
 from harmonize_schemas import Image, SignalStream
 
 CHUNK_BYTES = 512 * 1024

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
-from harmonize_schemas import Image, Recording, SignalStream
 from zarr.codecs import BloscCodec
 
 from harmonize.store.geometry import Grid, image_grid, layout_document, layout_name, signal_grid
+from harmonize_schemas import Image, Recording, SignalStream
 
 Codec = Literal["lz4", "zstd", "none"]
 DOCUMENTS_PER_CHUNK = 64

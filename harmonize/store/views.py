@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import zarr
-from harmonize_schemas import Image, Recording, SignalStream
 
 from harmonize.store.calibrate import calibrate
 from harmonize.store.errors import StoreError
 from harmonize.store.sharded import ShardedArray
+from harmonize_schemas import Image, Recording, SignalStream
 
 
 def scaling(channels: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

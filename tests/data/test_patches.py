@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from harmonize_schemas import Image
 from hypothesis import given
 from hypothesis import strategies as st
-from stores import noise, recording, stream, write_image, write_signals
 
 import harmonize as hz
 from harmonize.data import PatchDataset
 from harmonize.data.patches import grid_starts
+from harmonize_schemas import Image
+from stores import noise, recording, stream, write_image, write_signals
 
 AFFINE = ((-2.0, 0.1, 0.0, 90.0), (0.0, 3.0, 0.2, -80.0), (0.0, 0.0, 4.0, 70.0), (0.0, 0.0, 0.0, 1.0))
 

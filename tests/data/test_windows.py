@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from stores import noise, recording, stream, write_signals
 from torch.utils.data import DataLoader
 
 import harmonize as hz
 from harmonize.data import WindowDataset
 from harmonize.data.index import index_windows
+from stores import noise, recording, stream, write_signals
 
 
 @given(

@@ -3,15 +3,15 @@
 import os
 from fractions import Fraction
 
-from harmonize_converters.contract import SourceFiles
 from hypothesis import given
 from hypothesis import strategies as st
-from stores import recording, stream
 
 from harmonize.ingest.find import find
 from harmonize.ingest.identify import Draft
 from harmonize.ingest.plan import TASK_BYTES, plan
 from harmonize.store.geometry import layout_name
+from harmonize_converters.contract import SourceFiles
+from stores import recording, stream
 
 
 class Magic:

@@ -6,12 +6,12 @@ import os
 from datetime import datetime
 
 import pytest
-from harmonize_converters.contract import Described, Description, FoundAnnotation, FoundFile, Identity, SourceFiles
-from harmonize_schemas import Recipe
-from stores import stream
 
 from harmonize.ingest.identify import Policy, draft, first_starts, label_annotation, path_fields
 from harmonize.ingest.privacy import KeyFileError, ProjectKey, default_key_path, load_key
+from harmonize_converters.contract import Described, Description, FoundAnnotation, FoundFile, Identity, SourceFiles
+from harmonize_schemas import Recipe
+from stores import stream
 
 KEY = ProjectKey(b"k" * 32)
 

@@ -10,11 +10,11 @@ import pyedflib
 import pytest
 import wfdb
 import zarr
-from harmonize_schemas import Recipe
-from realdata import DATA, needs_data
 
 import harmonize as hz
 from harmonize.ingest import ProjectKey
+from harmonize_schemas import Recipe
+from realdata import DATA, needs_data
 
 pytestmark = needs_data
 KEY = ProjectKey(b"t" * 32)

@@ -5,9 +5,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+
 from harmonize_schemas import Image, Recipe, Recording, Segment, SignalStream, vocabulary
 from harmonize_schemas.jsonschema import SCHEMAS, schema_text
-from pydantic import ValidationError
 from stores import channel, recording, stream
 
 VOCABULARIES = ["annotation_labels", "channel_types", "channels", "failures", "flags", "modalities", "units"]

@@ -5,11 +5,11 @@ import polars as pl
 import pytest
 import zarr
 from deltalake import write_deltalake
-from stores import noise, recording, stream, write_image, write_signals
 
 import harmonize as hz
 from harmonize.store import catalog, create_store
 from harmonize.store.catalog import Batch
+from stores import noise, recording, stream, write_image, write_signals
 
 
 def test_what_no_commit_names_does_not_exist(tmp_path) -> None:

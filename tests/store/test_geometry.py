@@ -1,12 +1,12 @@
 """Layout names and grids."""
 
 import numpy as np
-from harmonize_schemas import Image
 from hypothesis import given
 from hypothesis import strategies as st
-from stores import stream
 
 from harmonize.store.geometry import CHUNK_BYTES, SHARD_BYTES, image_grid, layout_name, signal_grid
+from harmonize_schemas import Image
+from stores import stream
 
 
 def test_layout_is_names_types_order_rate_and_dtype_only() -> None:

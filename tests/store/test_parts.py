@@ -6,14 +6,14 @@ import json
 import numpy as np
 import pytest
 import zarr
-from harmonize_schemas import Image
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stores import noise, recording, stream, write_image, write_signals
 
 from harmonize.store import geometry
 from harmonize.store.calibrate import calibrate
 from harmonize.store.parts import PlaneWriter, ShardedWriter, SignalPart
+from harmonize_schemas import Image
+from stores import noise, recording, stream, write_image, write_signals
 
 
 @settings(max_examples=40, deadline=None)

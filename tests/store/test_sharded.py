@@ -8,12 +8,12 @@ import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stores import noise
 
 from harmonize.store import CorruptShardError, MissingChunkError, StoreError
 from harmonize.store.geometry import Grid
 from harmonize.store.parts import _create
 from harmonize.store.sharded import ShardedArray
+from stores import noise
 
 
 def write(folder: Path, values: np.ndarray, chunk: tuple[int, ...], per_shard: tuple[int, ...], codec: str) -> None:
