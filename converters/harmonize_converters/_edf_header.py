@@ -8,8 +8,6 @@ from datetime import date, datetime, time
 from fractions import Fraction
 from functools import lru_cache
 
-from harmonize_schemas import Demographics, Prefilter
-
 from harmonize_converters._fields import (
     calendar_date,
     clean,
@@ -20,6 +18,7 @@ from harmonize_converters._fields import (
     whole_years,
 )
 from harmonize_converters.contract import ConversionError, Identity
+from harmonize_schemas import Demographics, Prefilter
 
 FIXED_BYTES = 256
 SIGNAL_BYTES = 256

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from harmonize_schemas import vocabulary
-
 from harmonize_converters._edf_tal import decode_text
 from harmonize_converters._fields import decimal
 from harmonize_converters.contract import ConversionError
+from harmonize_schemas import vocabulary
 
 _SKIP, _NUM, _SUB, _CHN, _AUX = 59, 60, 61, 62, 63
 _NOTE, _RHYTHM = 22, 28

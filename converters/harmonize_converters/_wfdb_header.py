@@ -9,11 +9,10 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import PurePosixPath
 
-from harmonize_schemas import Demographics
-
 from harmonize_converters._fields import calendar_date, decimal, demographics, plausible_age
 from harmonize_converters._wfdb_decode import FORMATS
 from harmonize_converters.contract import ConversionError
+from harmonize_schemas import Demographics
 
 DEFAULT_RATE_HZ = Fraction(250)
 DEFAULT_GAIN = Fraction(200)

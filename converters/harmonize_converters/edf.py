@@ -9,7 +9,6 @@ from fractions import Fraction
 from typing import BinaryIO
 
 import numpy as np
-from harmonize_schemas import Channel, Segment, SignalStream
 
 from harmonize_converters._edf_header import (
     FIXED_BYTES,
@@ -35,6 +34,7 @@ from harmonize_converters.contract import (
     FoundFile,
     SourceFiles,
 )
+from harmonize_schemas import Channel, Segment, SignalStream
 
 _ROUNDING_S = 0.001
 """Onsets of records are decimal texts, rounded by some writers."""

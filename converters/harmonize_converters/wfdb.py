@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 import numpy as np
-from harmonize_schemas import Channel, Segment, SignalStream
 
 from harmonize_converters._frames import stream_name
 from harmonize_converters._open import opened, read_at
@@ -34,6 +33,7 @@ from harmonize_converters.contract import (
     Identity,
     SourceFiles,
 )
+from harmonize_schemas import Channel, Segment, SignalStream
 
 ANNOTATORS = frozenset(
     {

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from harmonize_converters.contract import (
     HEAD_BYTES,
     Block,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from converters.conformance import Outcome, convert, found
 from harmonize_converters.contract import ConversionError, SourceFiles
 from harmonize_converters.edf import EdfConverter

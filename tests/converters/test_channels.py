@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from harmonize_converters.channels import (
     canonical_name,
     channel_flags,

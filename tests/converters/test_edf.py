@@ -10,13 +10,14 @@ import mne
 import numpy as np
 import pyedflib
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from converters.conformance import ConverterConformance, convert
 from converters.edf_bytes import Signal, annotations, edf_bytes, timekeeping
 from converters.edf_cases import CONVERTER, ramp, refused, run, source_of, write
 from harmonize_converters._edf_tal import first_onset, parse_tals
 from harmonize_converters.contract import ConversionError, SourceFiles
-from hypothesis import given
-from hypothesis import strategies as st
 from realdata import DATA, needs_data, real_files
 
 # pyEDFlib refuses mne/test.bdf; MNE is its judge below.

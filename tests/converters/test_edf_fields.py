@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from converters.edf_bytes import Signal, edf_bytes
 from converters.edf_cases import CONVERTER, ramp, refused, run, write
 from harmonize_converters._edf_header import parse_prefilter

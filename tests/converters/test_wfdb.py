@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wfdb
+from hypothesis import given
+from hypothesis import strategies as st
+
 from converters.conformance import ConverterConformance, Outcome, convert, find, sources_in
 from converters.wfdb_bytes import BITS, END, Record, Signal, aux, pack, skip, word
 from harmonize_converters._wfdb_decode import FORMATS, bytes_of, decode, samples_in
 from harmonize_converters.contract import ConversionError, FoundFile, SourceFiles
 from harmonize_converters.wfdb import WfdbConverter
-from hypothesis import given
-from hypothesis import strategies as st
 from realdata import DATA, needs_data
 
 CONVERTER = WfdbConverter()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from converters.conformance import convert, sources_in
 from converters.wfdb_bytes import Record, Signal
 from harmonize_converters._wfdb_header import parse_header, safe_name
