@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from datetime import date, datetime, time
 
-from harmonize_schemas import Acquisition, Demographics
 from pydicom.dataset import FileDataset
 
 from harmonize_converters._dicom_header import lenient_number, lenient_text
 from harmonize_converters._fields import calendar_date, whole_years
 from harmonize_converters.contract import Identity
+from harmonize_schemas import Acquisition, Demographics
 
 TAGS = (
     *("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "MagneticFieldStrength", "KVP"),

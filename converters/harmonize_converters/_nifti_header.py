@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import nibabel as nib
 import numpy as np
-from harmonize_schemas import Affine
 from nibabel.spatialimages import HeaderDataError
 
 from harmonize_converters.contract import ConversionError
 from harmonize_converters.geometry import column_lengths, is_sheared, orientation_code, to_affine
+from harmonize_schemas import Affine
 
 SIZES = {348: 1, 540: 2}
 LONGEST = 540

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any
 
 import numpy as np
-from harmonize_schemas import Acquisition, Affine
 
 from harmonize_converters.contract import ConversionError, FoundFile, Identity
 from harmonize_converters.geometry import is_sheared
+from harmonize_schemas import Acquisition, Affine
 
 SUFFIXES = {"sidecar": ".json", "bval": ".bval", "bvec": ".bvec"}
 LIMIT_BYTES = 1 << 24

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
+
 from harmonize_schemas import Acquisition, Demographics, Image, SignalStream, vocabulary
 
 HEAD_BYTES = 4096

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from harmonize_schemas import Image
 from pydantic import ValidationError
 from pydicom.dataset import FileDataset
 
@@ -30,6 +29,7 @@ from harmonize_converters.contract import (
     Identity,
     SourceFiles,
 )
+from harmonize_schemas import Image
 
 # What no volume spans (FIDELITY I01). The subject is among them: careless de-identification gives
 # different subjects the same series UID.

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from harmonize_schemas import Affine
 
 from harmonize_converters.contract import ConversionError
+from harmonize_schemas import Affine
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SAME_POSITION_MM = 1e-3

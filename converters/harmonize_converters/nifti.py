@@ -9,7 +9,6 @@ from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
-from harmonize_schemas import Acquisition, Image
 from pydantic import ValidationError
 
 from harmonize_converters import _nifti_sidecar as beside
@@ -25,6 +24,7 @@ from harmonize_converters.contract import (
     Identity,
     SourceFiles,
 )
+from harmonize_schemas import Acquisition, Image
 
 DEFLATE_RATIO = 1032
 """The most that deflate can shrink data (RFC 1951: 258 bytes for 2 bits)."""

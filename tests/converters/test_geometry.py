@@ -5,12 +5,13 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
-from harmonize_converters.contract import ConversionError
-from harmonize_converters.geometry import is_sheared, orientation_code, plane_normal, same_positions, stack
 from highdicom.spatial import create_affine_matrix_from_attributes, get_normal_vector
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
+
+from harmonize_converters.contract import ConversionError
+from harmonize_converters.geometry import is_sheared, orientation_code, plane_normal, same_positions, stack
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 angles = st.tuples(*[st.floats(-180, 180) for _ in range(3)])

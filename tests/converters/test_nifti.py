@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+
 from converters.conformance import ConverterConformance, convert, find, head, sources_in
 from harmonize_converters.contract import ConversionError, FoundFile, SourceFiles
 from harmonize_converters.nifti import NiftiConverter
