@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from torch.utils.data import Dataset
 
-from harmonize.data.batch import Batch, Sample, collate, tensors
+from harmonize.data.batch import BatchDataset, Sample
 from harmonize.data.domain_columns import domain_columns
-from harmonize.data.domains import Codes, select
+from harmonize.data.domains import select
 from harmonize.data.reader import ArrayReader
 from harmonize.store import Store, open_store
 from harmonize.store.views import ImageView
@@ -28,7 +27,7 @@ def grid_starts(size: int, patch: int, stride: int) -> np.ndarray:
     return starts if starts[-1] == size - patch else np.append(starts, size - patch)
 
 
-class PatchDataset(Dataset[Sample]):
+class PatchDataset(BatchDataset):
     """Boxes on a grid over every image of a store, by number.
 
     Parameters
@@ -64,7 +63,6 @@ class PatchDataset(Dataset[Sample]):
         if table.is_empty():
             raise ValueError("the store has no image that meets this condition")
         self.patch = patch
-        self.transform = transform
         self._images: list[Image] = []
         for name in table["recording_id"]:
             image = store[name].meta.image
@@ -72,7 +70,7 @@ class PatchDataset(Dataset[Sample]):
                 raise ValueError(f"{name} has several values a voxel, which patches cannot hold yet")
             self._images.append(image)
         self._groups = [f"{group}/0" for group in table["image"]]
-        self._domains = domain_columns(table, target)
+        super().__init__(domain_columns(table, target), transform)
         self._starts = [self._grid(image, patch if stride is None else stride) for image in self._images]
         counts = [int(np.prod([len(axis) for axis in starts])) for starts in self._starts]
         self._ends = np.cumsum(counts)
@@ -83,18 +81,8 @@ class PatchDataset(Dataset[Sample]):
         spatial = [grid_starts(n, p, s) for n, p, s in zip((x, y, z), self.patch, stride, strict=True)]
         return (*spatial, np.arange(t))
 
-    @property
-    def codes(self) -> dict[str, Codes]:
-        """Names of the integer codes."""
-        return self._domains.codes
-
     def __len__(self) -> int:
         return int(self._ends[-1])
-
-    def __getitem__(self, index: int) -> Sample:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return self.__getitems__([index % len(self)])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Samples that are views of one batch."""
@@ -114,10 +102,7 @@ class PatchDataset(Dataset[Sample]):
                 affine[i] = full
                 affine[i, :3, 3] = np.asarray(full)[:3] @ [*start[i, :3], 1]
         columns = {"image": image, "mask": mask, "affine": affine, "start": start}
-        whole: Sample = dict(tensors(columns | self._domains.gather(rows)))
-        whole["recording_id"] = self._domains.recording_id[rows].tolist()
-        batch = Batch(whole, len(wanted))
-        return [self.transform(sample) for sample in batch] if self.transform else batch
+        return self._batch(columns, rows)
 
     def _fill(self, image: np.ndarray, mask: np.ndarray, row: int, start: np.ndarray) -> None:
         meta = self._images[row]
@@ -131,10 +116,6 @@ class PatchDataset(Dataset[Sample]):
         inside = tuple(slice(0, n) for n in extent)
         image[inside] = np.where(known, values.reshape(extent), 0)
         mask[inside] = known
-
-    def collate(self, samples: list[Sample]) -> Sample:
-        """For ``DataLoader(collate_fn=ds.collate)``: hands the batch over without another copy."""
-        return collate(samples)
 
 
 def _sizes(image: Image) -> tuple[int, int, int, int]:

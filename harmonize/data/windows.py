@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from torch.utils.data import Dataset
 
-from harmonize.data.batch import Batch, Sample, collate, tensors
+from harmonize.data.batch import BatchDataset, Sample
 from harmonize.data.domain_columns import domain_columns
-from harmonize.data.domains import Codes, select
+from harmonize.data.domains import select
 from harmonize.data.index import index_windows, samples_of
 from harmonize.data.reader import ArrayReader
 from harmonize.data.resample import Resampling, resample, resampling
@@ -21,7 +20,7 @@ from harmonize.store import Store, open_store
 from harmonize.store.calibrate import calibrate
 
 
-class WindowDataset(Dataset[Sample]):
+class WindowDataset(BatchDataset):
     """Every window of a store's signals, by number.
 
     Parameters
@@ -81,29 +80,18 @@ class WindowDataset(Dataset[Sample]):
         _one_stream_each(table)
         self.window_s = window
         self.n_samples = samples_of(window, self.rate_hz)
-        self.transform = transform
         self._index = index_windows(table, window, window if stride is None else stride)
         if len(self._index) == 0:
             raise ValueError(f"no stream is as long as a window of {window} s")
-        self._domains = domain_columns(table, target)
+        super().__init__(domain_columns(table, target), transform)
         self._parts = [f"{part}/samples" for part in table["part"]]
         self._maps = _ChannelMaps(table, self.channels)
         rates = [Fraction(n, d) for n, d in table.select("rate_num", "rate_den").iter_rows()]
         self._resampling = [resampling(one, self.rate_hz) for one in rates]
         self._reader = ArrayReader(store.path)
 
-    @property
-    def codes(self) -> dict[str, Codes]:
-        """Names of the integer codes: ``ds.codes["site"][0]``."""
-        return self._domains.codes
-
     def __len__(self) -> int:
         return len(self._index)
-
-    def __getitem__(self, index: int) -> Sample:
-        if not -len(self) <= index < len(self):
-            raise IndexError(index)
-        return self.__getitems__([index % len(self)])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
         """Samples that are views of one batch."""
@@ -119,14 +107,7 @@ class WindowDataset(Dataset[Sample]):
             self._fill(signal[i], int(run[i]), int(first[i]), chunks)
         start = self._index.onset_s[run] + first / self._index.rate_hz[run]
         columns = {"signal": signal, "channel_mask": self._maps.present[stream], "start": start}
-        whole: dict[str, Any] = dict(tensors(columns | self._domains.gather(stream)))
-        whole["recording_id"] = self._domains.recording_id[stream].tolist()
-        batch = Batch(whole, len(windows))
-        return [self.transform(sample) for sample in batch] if self.transform else batch
-
-    def collate(self, samples: list[Sample]) -> Sample:
-        """For ``DataLoader(collate_fn=ds.collate)``: hands the batch over without another copy."""
-        return collate(samples)
+        return self._batch(columns, stream)
 
     def _fill(self, out: np.ndarray, run: int, first: int, chunks: dict[tuple[str, int], np.ndarray]) -> None:
         stream, length = int(self._index.stream[run]), int(self._index.length[run])
