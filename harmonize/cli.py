@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +18,7 @@ from harmonize.ingest import KeyFileError, convert, load_key
 from harmonize.ingest.convert import Outcome, load_recipe, scan
 from harmonize.ingest.identify import Policy
 from harmonize.ingest.plan import plan
+from harmonize.ingest.pool import process_pool
 from harmonize.report.progress import reporter
 from harmonize.report.tables import counts_table, failures_table, print_frame, recording_tree
 from harmonize.store import StoreError, open_store
@@ -49,21 +46,6 @@ def _print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n")
 
 
-@contextmanager
-def _pool(workers: int) -> Iterator[Executor | None]:
-    """A spawned process pool, or None to work in this process."""
-    if workers == 0:
-        yield None
-        return
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
-
-
 @app.command("convert")
 def convert_command(
     sources: Sources,
@@ -83,7 +65,7 @@ def convert_command(
     stops nothing else.
     """
     report = reporter(err, quiet=as_json)
-    with report, _pool(workers) as executor:
+    with report, process_pool(workers) as executor:
         outcome = convert(
             list(sources), into, dataset, recipe, executor,
             key=load_key(key), codec=codec, workers=max(1, workers), progress=report.update,
@@ -139,7 +121,7 @@ def scan_command(
         source.stat()
     loaded, recipe_sha256 = load_recipe(recipe, dataset, sources[0])
     report = reporter(err, quiet=as_json)
-    with report, _pool(workers) as executor:
+    with report, process_pool(workers) as executor:
         found = scan(sources, Policy(loaded, recipe_sha256, load_key(key)), None, executor, report.update)
     tasks = plan(found.drafts, max(1, workers))
     if as_json:

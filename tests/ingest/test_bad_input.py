@@ -186,3 +186,26 @@ def test_dicom_of_pydicoms_own_converts_beside_bad_neighbours(tmp_path) -> None:
     shutil.copy(get_testdata_file("CT_small.dcm"), tmp_path / "in" / "no-suffix")
     outcome = hz.convert(tmp_path / "in", tmp_path / "s.zarr", key=KEY)
     assert outcome.converted + len(outcome.failures) == 1
+
+
+def test_workers_end_with_a_killed_parent(tmp_path) -> None:
+    script = (
+        "import os, time\n"
+        "from harmonize.ingest.pool import process_pool\n"
+        "if __name__ == '__main__':\n"
+        "    with process_pool(2) as pool:\n"
+        "        print(*{pool.submit(os.getpid).result() for _ in range(8)}, flush=True)\n"
+        "        time.sleep(60)\n"
+    )
+    (tmp_path / "parent.py").write_text(script)
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    workers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert workers
+    parent.kill()
+    parent.wait(10)
+    parent.stdout.close()
+    deadline = time.monotonic() + 20
+    while any(os.path.exists(f"/proc/{pid}") for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in workers if os.path.exists(f"/proc/{pid}")]

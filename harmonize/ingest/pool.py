@@ -1,0 +1,45 @@
+"""A process pool that spawns, and whose workers do not outlive their parent."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+
+WATCH_EVERY_S = 1.0
+
+
+@contextmanager
+def process_pool(workers: int) -> Iterator[Executor | None]:
+    """A pool of spawned processes for ``convert`` and ``scan``; None for 0: work in this process.
+
+    Nothing of the parent is inherited but what is sent. On an error or an interrupt, work that has not
+    begun is dropped.
+    """
+    if workers == 0:
+        yield None
+        return
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_watch_parent, initargs=(os.getpid(),))
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _watch_parent(parent: int) -> None:
+    """End this worker when its parent is gone: a killed parent (SIGKILL) cannot tell it, and the pool's
+    pipe, which the workers hold open themselves, never closes."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_EVERY_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="watch-parent").start()
