@@ -65,11 +65,15 @@ def convert_command(
     stops nothing else.
     """
     report = reporter(err, quiet=as_json)
-    with report, process_pool(workers) as executor:
-        outcome = convert(
-            list(sources), into, dataset, recipe, executor,
-            key=load_key(key), codec=codec, workers=max(1, workers), progress=report.update,
-        )  # fmt: skip
+    try:
+        with report, process_pool(workers) as executor:
+            outcome = convert(
+                list(sources), into, dataset, recipe, executor,
+                key=load_key(key), codec=codec, workers=max(1, workers), progress=report.update,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        err.print("Interrupted: running tasks end now; the store stays as its last commit left it.")
+        raise typer.Exit(130) from None
     if as_json:
         _print_json(
             {
@@ -244,6 +248,3 @@ def main() -> None:
     except FileNotFoundError as error:
         err.print(f"[red]Error:[/] there is no {error.filename}", highlight=False)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        err.print("Interrupted: the store is as its last commit left it.")
-        raise SystemExit(130) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ def process_pool(workers: int) -> Iterator[Executor | None]:
         yield None
         return
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_watch_parent, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(os.getpid(),))
     try:
         yield pool
     except BaseException:
@@ -33,9 +34,10 @@ def process_pool(workers: int) -> Iterator[Executor | None]:
     pool.shutdown()
 
 
-def _watch_parent(parent: int) -> None:
-    """End this worker when its parent is gone: a killed parent (SIGKILL) cannot tell it, and the pool's
-    pipe, which the workers hold open themselves, never closes."""
+def _start_worker(parent: int) -> None:
+    """Leave Ctrl-C to the parent, which lets running tasks end; and end with the parent: a killed one
+    (SIGKILL) cannot tell its workers, and the pool's pipe, which they hold open themselves, never closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
