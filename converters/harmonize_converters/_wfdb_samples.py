@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 
 from harmonize_converters._frames import Run, copy_run, find_runs
 from harmonize_converters._open import check_size, opened, read_into
