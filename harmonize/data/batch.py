@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -16,12 +16,28 @@ from harmonize.data.domains import Codes
 Sample = dict[str, Any]
 
 
-class Batch(list[Sample]):
-    """A list of samples which also holds the whole batch that they are views of."""
+class Batch(Sequence[Sample]):
+    """Samples that are views of one batch, made when first looked at: ``collate`` takes the whole as it is,
+    and 64 dicts of views cost as much as reading the windows."""
 
     def __init__(self, whole: Sample, size: int) -> None:
-        super().__init__({key: value[i] for key, value in whole.items()} for i in range(size))
         self.whole = whole
+        self._size = size
+        self._samples: list[Sample] | None = None
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if self._samples is None:
+            self._samples = [{key: value[i] for key, value in self.whole.items()} for i in range(self._size)]
+        return self._samples[index]
 
 
 class BatchDataset(Dataset[Sample], ABC):
@@ -40,7 +56,7 @@ class BatchDataset(Dataset[Sample], ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
-    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """Samples that are views of one batch."""
 
     def __getitem__(self, index: int) -> Sample:
@@ -48,14 +64,14 @@ class BatchDataset(Dataset[Sample], ABC):
             raise IndexError(index)
         return self.__getitems__([index % len(self)])[0]
 
-    def collate(self, samples: list[Sample]) -> Sample:
+    def collate(self, samples: Sequence[Sample]) -> Sample:
         """For ``DataLoader(collate_fn=ds.collate)``: hands the batch over without another copy."""
         if isinstance(samples, Batch):
             return samples.whole
-        whole: Sample = default_collate(samples)
+        whole: Sample = default_collate(list(samples))
         return whole
 
-    def _batch(self, columns: dict[str, np.ndarray], rows: np.ndarray) -> list[Sample]:
+    def _batch(self, columns: dict[str, np.ndarray], rows: np.ndarray) -> Sequence[Sample]:
         """Arrays and the domain columns of ``rows`` as samples; tensors share the arrays' memory."""
         whole: Sample = {
             name: torch.from_numpy(np.ascontiguousarray(column))

@@ -84,7 +84,7 @@ class PatchDataset(BatchDataset):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """Samples that are views of one batch."""
         wanted = np.asarray(indices, np.int64)
         rows = np.searchsorted(self._ends, wanted, side="right")

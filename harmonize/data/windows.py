@@ -93,7 +93,7 @@ class WindowDataset(BatchDataset):
     def __len__(self) -> int:
         return len(self._index)
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Sample]:
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """Samples that are views of one batch."""
         windows = np.asarray(indices, np.int64)
         run, first = self._index.locate(windows)
