@@ -94,7 +94,7 @@ def commit(root: Path, batch: Batch) -> int:
     for table in ("streams", "annotations"):
         if rows[table]:
             write_deltalake(_uri(root, table), _frame(table, rows[table]), mode="append")
-    _update_failures(root, rows["failures"], [row["source"] for row in rows["recordings"]])
+    _update_failures(root, rows["failures"], rows["recordings"])
     recordings = DeltaTable(_uri(root, "recordings"))
     if rows["recordings"]:
         merge = recordings.merge(
@@ -107,13 +107,13 @@ def commit(root: Path, batch: Batch) -> int:
     return int(recordings.version())
 
 
-def _update_failures(root: Path, failures: list[Row], converted: list[str]) -> None:
-    old = read(root, "failures")
-    gone = {*converted, *(row["source"] for row in failures)}
-    kept = old.filter(~pl.col("source").is_in(list(gone)))
+def _update_failures(root: Path, failures: list[Row], converted: list[Row]) -> None:
+    """Replace the rows of sources that failed again; drop those of sources that converted."""
+    old, new = read(root, "failures"), _frame("failures", failures)
+    seen = pl.concat([new, _frame("failures", [{k: row.get(k) for k in ("dataset", "source")} for row in converted])])
+    kept = old.join(seen, on=["dataset", "source"], how="anti", nulls_equal=True)
     if failures or len(kept) < len(old):
-        new = pl.concat([kept, _frame("failures", failures)])
-        write_deltalake(_uri(root, "failures"), new, mode="overwrite")
+        write_deltalake(_uri(root, "failures"), pl.concat([kept, new]), mode="overwrite")
 
 
 def read(root: Path, table: str, version: int | None = None) -> pl.DataFrame:

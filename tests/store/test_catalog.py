@@ -43,11 +43,18 @@ def test_every_commit_is_a_version_that_opens_again(tmp_path) -> None:
 def test_a_failure_is_forgotten_when_its_source_converts(tmp_path) -> None:
     root = tmp_path / "s.zarr"
     create_store(root, "key")
-    catalog.commit(root, Batch(failures=[{"source": "a", "code": "truncated"}, {"source": "b", "code": "corrupt"}]))
+    catalog.commit(
+        root,
+        Batch(
+            failures=[{"source": s, "dataset": "test", "code": c} for s, c in [("a", "truncated"), ("b", "corrupt")]]
+        ),
+    )
     assert hz.open(root).failures["code"].to_list() == ["truncated", "corrupt"]
-    catalog.commit(root, Batch(failures=[{"source": "b", "code": "empty_file"}]))
+    catalog.commit(root, Batch(failures=[{"source": "b", "dataset": "test", "code": "empty_file"}]))
+    catalog.commit(root, Batch(failures=[{"source": "a", "dataset": "other", "code": "corrupt"}]))
     write_signals(root, [(recording("a", [stream(50)]), noise((2, 50)))])
-    assert hz.open(root).failures.select("source", "code").rows() == [("b", "empty_file")]
+    left = hz.open(root).failures.select("dataset", "source", "code").rows()
+    assert sorted(left) == [("other", "a", "corrupt"), ("test", "b", "empty_file")]
 
 
 def test_plain_polars_and_plain_zarr_find_a_recording(tmp_path) -> None:
