@@ -8,7 +8,7 @@ from datetime import date, datetime, time
 from pydicom.dataset import FileDataset
 
 from harmonize_converters._dicom_header import lenient_number, lenient_text
-from harmonize_converters._fields import calendar_date, whole_years
+from harmonize_converters._fields import calendar_date, pooled_age, whole_years
 from harmonize_converters.contract import Identity
 from harmonize_schemas import Acquisition, Demographics
 
@@ -54,14 +54,11 @@ def acquisition(header: FileDataset) -> Acquisition:
 
 def demographics(header: FileDataset) -> Demographics:
     """Age in years (above 89 pooled), sex, weight and height."""
-    years = _age(header)
-    pooled = years is not None and years >= 90
     sex = lenient_text(header, "PatientSex", "[MFO]")
     height_m = lenient_number(header, "PatientSize", 0.1, 2.8)
     return Demographics.model_validate(
         {
-            "age_years": 90.0 if pooled else years,
-            "age_pooled": pooled,
+            **pooled_age(_age(header)),
             "sex": _SEX[sex] if sex else None,
             "sex_found": sex,
             "height_cm": None if height_m is None else round(height_m * 100, 6),

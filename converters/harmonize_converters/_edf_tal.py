@@ -41,11 +41,3 @@ def _parse_tal(part: bytes) -> Tal:
         raise ConversionError("corrupt", "An annotation list is not of the form of EDF+.", "annotation signal")
     duration = Fraction(found[2].decode()) if found[2] and found[2] != b"." else None
     return Tal(Fraction(found[1].decode()), duration, tuple(texts[:-1]))
-
-
-def decode_text(raw: bytes) -> str:
-    """An annotation's text: UTF-8 by the standard, Latin-1 where it is not."""
-    try:
-        return raw.decode("utf-8").strip()
-    except UnicodeDecodeError:
-        return raw.decode("latin-1").strip()

@@ -17,12 +17,16 @@ _OLDEST = 120
 def clean(raw: bytes) -> str:
     """Header bytes to text: up to the first NUL, UTF-8 or else Latin-1 (byte 0xB5 is µ), stripped. What
     cannot be printed becomes U+FFFD: dropping it could make another number."""
-    raw = raw.split(b"\0", 1)[0]
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
+    text = decode_text(raw.split(b"\0", 1)[0])
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text.strip())
+
+
+def decode_text(raw: bytes) -> str:
+    """UTF-8, or Latin-1 where it is not: what old headers and annotations hold."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def decimal(text: str) -> Fraction | None:
@@ -64,15 +68,13 @@ def whole_years(born: date, at: date) -> float | None:
 def demographics(age_years: float | None, sex_found: str | None) -> Demographics:
     """Age, pooled above 89, and sex. A text that is no known coding of sex is not kept."""
     sex = {"m": "male", "male": "male", "f": "female", "female": "female"}.get((sex_found or "").casefold())
-    pooled = age_years is not None and age_years >= 90
-    return Demographics.model_validate(
-        {
-            "age_years": 90.0 if pooled else age_years,
-            "age_pooled": pooled,
-            "sex": sex,
-            "sex_found": sex_found if sex else None,
-        }
-    )
+    return Demographics.model_validate({**pooled_age(age_years), "sex": sex, "sex_found": sex_found if sex else None})
+
+
+def pooled_age(years: float | None) -> dict[str, float | bool | None]:
+    """The fields of an age; above 89 it is pooled (45 CFR 164.514(b)(2))."""
+    pooled = years is not None and years >= 90
+    return {"age_years": 90.0 if pooled else years, "age_pooled": pooled}
 
 
 def plausible_age(text: str) -> float | None:

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from harmonize_converters._edf_tal import decode_text
-from harmonize_converters._fields import decimal
+from harmonize_converters._fields import decimal, decode_text
 from harmonize_converters.contract import ConversionError
 from harmonize_schemas import vocabulary
 
@@ -107,7 +106,7 @@ def _take(raw: bytes, at: int, length: int) -> bytes:
 
 def label_of(mark: Mark, defined: frozenset[int]) -> tuple[str | None, str | None]:
     """A mark's vocabulary label, None where there is none, and its text as found."""
-    text = None if mark.aux is None else decode_text(mark.aux.rstrip(b"\0")) or None
+    text = None if mark.aux is None else decode_text(mark.aux.rstrip(b"\0")).strip() or None
     if mark.type in defined:
         return None, text
     terms = vocabulary("annotation_labels")

@@ -9,7 +9,7 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import PurePosixPath
 
-from harmonize_converters._fields import calendar_date, decimal, demographics, plausible_age
+from harmonize_converters._fields import calendar_date, decimal, decode_text, demographics, plausible_age
 from harmonize_converters._wfdb_decode import FORMATS
 from harmonize_converters.contract import ConversionError
 from harmonize_schemas import Demographics
@@ -91,10 +91,7 @@ def safe_name(name: str) -> bool:
 @lru_cache(maxsize=4)  # describing, reading and annotations of one source follow each other
 def parse_header(raw: bytes) -> WfdbHeader:
     """A whole header file. Raises ``ConversionError`` where a field cannot be read."""
-    try:
-        text = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
+    text = decode_text(raw)
     if "\0" in text:
         raise ConversionError("invalid_header", "A WFDB header is a text file.")
     lines = [line.strip() for line in re.split(r"\r?\n", text) if line.strip()]

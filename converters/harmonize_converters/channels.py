@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
 
-from harmonize_schemas import Channel, vocabulary
+from harmonize_schemas import Channel, SignalStream, vocabulary
 
 _TYPE_PREFIX = re.compile(r"^(EEG|ECG|EKG)[\s.:_-]+(?=\S)", re.IGNORECASE)
 _REFERENCE_SUFFIX = re.compile(r"[\s-]+(REF|LE|AR|AVG)$", re.IGNORECASE)
@@ -97,8 +97,16 @@ def plausible(channel: Channel) -> bool:
     return all(abs(rail * channel.scale + channel.offset) <= ceiling for rail in rails if rail is not None)
 
 
+def stream_flags(streams: Sequence[SignalStream]) -> set[str]:
+    """Flags that follow from the streams' channels: each channel's own, and names that repeat in a stream."""
+    flags = channel_flags(channel for stream in streams for channel in stream.channels)
+    if any(len({channel.name for channel in stream.channels}) < len(stream.channels) for stream in streams):
+        flags.add("duplicate_labels")
+    return flags
+
+
 def channel_flags(channels: Iterable[Channel]) -> set[str]:
-    """Flags that follow from the channels alone."""
+    """Flags that follow from each channel alone."""
     flags: set[str] = set()
     for channel in channels:
         if not channel.calibrated:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,10 +20,11 @@ from harmonize_converters._edf_header import (
     signal_count,
     who,
 )
-from harmonize_converters._edf_tal import decode_text, first_onset, parse_tals
+from harmonize_converters._edf_tal import first_onset, parse_tals
+from harmonize_converters._fields import decode_text
 from harmonize_converters._frames import Run, copy_run, find_runs, stream_name
 from harmonize_converters._open import check_size, opened, read_at, read_into
-from harmonize_converters.channels import canonical_name, channel_flags, modality_of, unit_factor
+from harmonize_converters.channels import canonical_name, modality_of, stream_flags, unit_factor
 from harmonize_converters.contract import (
     Block,
     ConversionError,
@@ -85,9 +85,7 @@ class EdfConverter:
         header = layout.header
         streams = tuple(_stream(layout, index, onset_s) for index in range(len(layout.streams)))
         channels = [channel for stream in streams for channel in stream.channels]
-        flags = channel_flags(channels)
-        if any(max(Counter(c.name for c in stream.channels).values()) > 1 for stream in streams):
-            flags.add("duplicate_labels")
+        flags = stream_flags(streams)
         if header.n_records == -1:
             flags.add("record_count_missing")
         if layout.trailing_bytes:
@@ -130,7 +128,7 @@ class EdfConverter:
                 for raw in _annotation_bytes(handle, layout, record):
                     for tal in parse_tals(raw):
                         duration_s = None if tal.duration_s is None else float(tal.duration_s)
-                        for text in filter(None, map(decode_text, tal.texts)):
+                        for text in filter(None, (decode_text(raw).strip() for raw in tal.texts)):
                             event = FoundAnnotation(float(tal.onset_s), duration_s, text)
                             events.append((tal.onset_s, event))
         events.sort(key=lambda event: event[0])

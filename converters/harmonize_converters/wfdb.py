@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 
@@ -22,7 +21,7 @@ from harmonize_converters._wfdb_header import (
     safe_name,
 )
 from harmonize_converters._wfdb_samples import Layout, lay_out, read_blocks
-from harmonize_converters.channels import canonical_name, channel_flags, modality_of, unit_factor
+from harmonize_converters.channels import canonical_name, modality_of, stream_flags, unit_factor
 from harmonize_converters.contract import (
     Block,
     ConversionError,
@@ -126,9 +125,7 @@ class WfdbConverter:
         layout = _layout(source, header)
         streams = tuple(_stream(layout, index) for index in range(len(layout.streams)))
         channels = [channel for stream in streams for channel in stream.channels]
-        flags = channel_flags(channels)
-        if any(max(Counter(c.name for c in stream.channels).values()) > 1 for stream in streams):
-            flags.add("duplicate_labels")
+        flags = stream_flags(streams)
         if not all(signal.gain_given for signal in header.signals):
             flags.add("default_gain")
         if any(signal.checksum is None for signal in header.signals):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from harmonize.data.domains import Codes, device_name, encode, target_values
+from harmonize.data.domains import Codes, device_name, encode, numbers, target_values
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ def domain_columns(rows: pl.DataFrame, target: str | None) -> DomainColumns:
     """Encode a table with the columns of ``Store.recordings``. Raises ``ValueError`` for an unknown target."""
     codes = {name: encode(rows[name]) for name in ("dataset", "site", "subject", "sex")}
     codes["device"] = encode(device_name(rows))
-    numbers = {"age": rows["age"].cast(pl.Float32).fill_null(float("nan")).to_numpy()}
+    columns = {"age": numbers(rows["age"])}
     if target is not None:
         if target not in rows.columns:
             raise ValueError(f"no column {target!r} to take as target; there are {rows.columns}")
         values, named = target_values(rows[target])
         if named is None:
-            numbers["target"] = values
+            columns["target"] = values
         else:
             codes["target"] = named
-    return DomainColumns(rows["recording_id"].to_numpy(), codes, numbers)
+    return DomainColumns(rows["recording_id"].to_numpy(), codes, columns)

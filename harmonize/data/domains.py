@@ -47,9 +47,14 @@ def select(frame: pl.DataFrame, where: pl.Expr | str | None) -> pl.DataFrame:
     return frame.filter(pl.sql_expr(where) if isinstance(where, str) else where)
 
 
+def numbers(values: pl.Series) -> np.ndarray:
+    """A numeric column as float32, NaN where missing."""
+    return values.cast(pl.Float32).fill_null(float("nan")).to_numpy()
+
+
 def target_values(values: pl.Series) -> tuple[np.ndarray, Codes | None]:
     """A target column as numbers: float32 for numbers (NaN where missing), else codes and their names."""
     if values.dtype.is_numeric():
-        return values.cast(pl.Float32).fill_null(float("nan")).to_numpy(), None
+        return numbers(values), None
     codes = encode(values)
     return codes.codes, codes

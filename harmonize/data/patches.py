@@ -13,7 +13,7 @@ from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import select
 from harmonize.data.reader import ArrayReader
 from harmonize.store import Store, open_store
-from harmonize.store.views import ImageView
+from harmonize.store.views import ImageView, read_document
 from harmonize_schemas import Image
 
 Triple = tuple[int, int, int]
@@ -64,8 +64,8 @@ class PatchDataset(BatchDataset):
             raise ValueError("the store has no image that meets this condition")
         self.patch = patch
         self._images: list[Image] = []
-        for name in table["recording_id"]:
-            image = store[name].meta.image
+        for name, group in table.select("recording_id", "image").iter_rows():
+            image = read_document(store.path, group, None).image
             if image is None or "c" in image.axes:
                 raise ValueError(f"{name} has several values a voxel, which patches cannot hold yet")
             self._images.append(image)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,7 +125,7 @@ def _recognize(file: FoundFile, converters: Mapping[str, Converter]) -> str | No
     return next((name for name, one in converters.items() if head and one.recognize(head, file.path.name)), None)
 
 
-def _why_unclaimed(file: FoundFile, suffixes: Sequence[str] | frozenset[str]) -> ConversionError | None:
+def _why_unclaimed(file: FoundFile, suffixes: frozenset[str]) -> ConversionError | None:
     name = file.path.name.lower()
     promised = name.endswith(tuple(suffixes))
     side = file.path.suffix.lower() in SIDE_SUFFIXES or file.path.stem.lower() in SIDE_NAMES

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
+from zarr.errors import ContainsGroupError
 
 from harmonize.store.geometry import Grid, image_grid, layout_document, layout_name, signal_grid
 from harmonize_schemas import Image, Recording, SignalStream
@@ -30,48 +32,51 @@ def _compressors(codec: Codec, dtype: np.dtype[Any]) -> Any:
 
 
 class ShardedWriter:
-    """Fills one array shard by shard along its leading axes from consecutive pieces.
+    """Fills an array (channel, time) shard by shard along time.
 
     ``write`` takes pieces in any order; a shard goes to disk, whole, when its last sample has come, so
     memory holds only the shards begun. ``close`` raises ``ValueError`` when samples are missing.
     """
 
-    def __init__(self, array: zarr.Array[Any], axis: int) -> None:
-        self._array, self._axis = array, axis
-        self._shard = (array.shards or array.chunks)[axis]
+    def __init__(self, array: zarr.Array[Any]) -> None:
+        self._array = array
+        self._n_channels, self._size = array.shape
+        self._shard = (array.shards or array.chunks)[1]
         self._open: dict[int, tuple[np.ndarray, int]] = {}
         self._written = 0
 
     def write(self, start: int, piece: np.ndarray) -> None:
-        """Put ``piece`` at ``start`` along the axis."""
-        at, end = start, start + piece.shape[self._axis]
+        """Put ``piece`` (channel, time) at sample ``start``."""
+        at, end = start, start + piece.shape[1]
         while at < end:
             shard = at // self._shard
             low = shard * self._shard
-            high = min(low + self._shard, self._array.shape[self._axis])
+            high = min(low + self._shard, self._size)
             stop = min(end, high)
             buffer, filled = self._open.pop(shard, (None, 0))
             if buffer is None:
-                shape = list(self._array.shape)
-                shape[self._axis] = high - low
-                buffer = np.empty(shape, self._array.dtype)
-            buffer[self._index(at - low, stop - low)] = piece[self._index(at - start, stop - start)]
+                buffer = np.empty((self._n_channels, high - low), self._array.dtype)
+            buffer[:, at - low : stop - low] = piece[:, at - start : stop - start]
             filled += stop - at
             if filled == high - low:
-                self._array[self._index(low, high)] = buffer
+                self._array[:, low:high] = buffer
                 self._written += high - low
             else:
                 self._open[shard] = buffer, filled
             at = stop
 
-    def _index(self, start: int, stop: int) -> tuple[slice, ...]:
-        return (slice(None),) * self._axis + (slice(start, stop),)
-
     def close(self) -> None:
         """Check that everything was written."""
-        size = self._array.shape[self._axis]
-        if self._open or self._written != size:
-            raise ValueError(f"{self._written} of {size} written, {len(self._open)} shards unfinished")
+        if self._open or self._written != self._size:
+            raise ValueError(f"{self._written} of {self._size} written, {len(self._open)} shards unfinished")
+
+
+def _part_group(folder: Path, attributes: dict[str, Any]) -> zarr.Group:
+    """A new group, in a parent that is a group too, so that a reader who walks from the root finds it."""
+    # Another task may make the parent at the same moment, and is as welcome.
+    with suppress(ContainsGroupError):
+        zarr.open_group(folder.parent, mode="a", zarr_format=3)
+    return zarr.create_group(folder, zarr_format=3, attributes=attributes)
 
 
 def _create(group: zarr.Group, name: str, grid: Grid, dtype: str, axes: Sequence[str], codec: Codec) -> zarr.Array[Any]:
@@ -100,9 +105,9 @@ class SignalPart:
         self.starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
         grid = signal_grid(len(first.channels), np.dtype(first.dtype).itemsize, lengths)
         attributes = {"harmonize": {"layout": layout_document(first)}}
-        self._group = zarr.create_group(self.folder, zarr_format=3, attributes=attributes)
+        self._group = _part_group(self.folder, attributes)
         samples = _create(self._group, "samples", grid, first.dtype, ("channel", "time"), codec)
-        self._writer = ShardedWriter(samples, axis=1)
+        self._writer = ShardedWriter(samples)
         rows = self._group.create_array(
             "row_size", shape=(len(lengths),), dtype="int64", dimension_names=["stream"],
             attributes={"sample_dimension": "time"},
@@ -183,8 +188,7 @@ class ImagePart:
         self.path = f"images/{part_id}/{name}"
         self.folder = root / self.path
         self._image = image
-        zarr.open_group(self.folder.parent, mode="a", zarr_format=3)
-        self._group = zarr.create_group(self.folder, zarr_format=3)
+        self._group = _part_group(self.folder, {})
         array = _create(self._group, "0", image_grid(image), image.dtype, image.axes, codec)
         self._writer = PlaneWriter(array)
 
@@ -235,6 +239,7 @@ def sync_tree(folder: Path) -> None:
         for name in names:
             _sync(os.path.join(base, name))
         _sync(base)
+    _sync(str(folder.parent / "zarr.json"))
     _sync(str(folder.parent))
 
 

@@ -61,6 +61,19 @@ def sources_in(converter: Converter, folder: Path) -> list[SourceFiles]:
     return converter.group(recognised, {file.key: file for file in files})
 
 
+def only_source(converter: Converter, folder: Path) -> SourceFiles:
+    """The one source that a folder must hold."""
+    (source,) = sources_in(converter, folder)
+    return source
+
+
+def code_of_refusal(converter: Converter, folder: Path) -> str:
+    """The code with which a folder's one source must be refused."""
+    with pytest.raises(ConversionError) as caught:
+        convert(converter, only_source(converter, folder))
+    return caught.value.code
+
+
 @dataclass(frozen=True)
 class Outcome:
     """All that one source gives."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from converters.conformance import convert, sources_in
-from harmonize_converters.contract import ConversionError, Description, SourceFiles
+from converters.conformance import code_of_refusal, only_source
+from harmonize_converters.contract import Description
 from harmonize_converters.dicom import DicomConverter
 
 SERIES = "1.2.826.0.1.3680043.8.498.1"
@@ -104,15 +104,8 @@ def write_series(
 CONVERTER = DicomConverter()
 
 
-def one(folder: Path) -> SourceFiles:
-    (source,) = sources_in(CONVERTER, folder)
-    return source
-
-
-def code_of(folder: Path) -> str:
-    with pytest.raises(ConversionError) as caught:
-        convert(CONVERTER, one(folder))
-    return caught.value.code
+one = partial(only_source, CONVERTER)
+code_of = partial(code_of_refusal, CONVERTER)
 
 
 def array(description: Description, stored: np.ndarray) -> np.ndarray:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from converters.conformance import ConverterConformance, convert, find, head, sources_in
+from converters.conformance import ConverterConformance, code_of_refusal, convert, find, head, only_source, sources_in
 from harmonize_converters.contract import ConversionError, FoundFile, SourceFiles
 from harmonize_converters.nifti import NiftiConverter
 from realdata import DATA, needs_data, real_files
@@ -45,15 +46,8 @@ def save(path: Path, data: np.ndarray, affine=AFFINE, kind=nib.Nifti1Image, edit
     return path
 
 
-def one(folder: Path) -> SourceFiles:
-    (source,) = sources_in(CONVERTER, folder)
-    return source
-
-
-def code_of(folder: Path) -> str:
-    with pytest.raises(ConversionError) as caught:
-        convert(CONVERTER, one(folder))
-    return caught.value.code
+one = partial(only_source, CONVERTER)
+code_of = partial(code_of_refusal, CONVERTER)
 
 
 def equal_to_nibabel(source: SourceFiles, judge=None) -> None:

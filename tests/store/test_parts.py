@@ -25,7 +25,7 @@ def test_pieces_in_any_order_make_the_array(data) -> None:
     values = noise((3, n))
     group = zarr.create_group(store={}, zarr_format=3)
     array = group.create_array("a", shape=(3, n), chunks=(3, 4), shards=(3, 12), dtype="int16")
-    writer = ShardedWriter(array, axis=1)
+    writer = ShardedWriter(array)
     for start, stop in order:
         writer.write(start, values[:, start:stop])
     writer.close()
@@ -71,13 +71,28 @@ def test_a_part_explains_itself_to_zarr_alone(tmp_path, monkeypatch) -> None:
     first, second = noise((2, 130), seed=1), noise((2, 70), seed=2)
     items = [(recording("a", [stream(130)]), first), (recording("b", [stream(70)]), second)]
     write_signals(tmp_path / "s.zarr", items)
-    (folder,) = (tmp_path / "s.zarr").glob("signals/*/*")
+    (folder,) = (tmp_path / "s.zarr").glob("signals/*/part*")
     group = zarr.open_group(folder, mode="r")
     assert group["row_size"][:].tolist() == [130, 70]
     np.testing.assert_array_equal(group["samples"][:], np.concatenate([first, second], axis=1))
     assert json.loads(group["recording"][1].item())["recording_id"] == "test/b"
     assert group.attrs["harmonize"]["layout"]["channels"][0] == {"name": "C3", "type": "eeg"}
     assert group["samples"].metadata.dimension_names == ("channel", "time")
+
+
+def test_every_part_is_found_by_walking_from_the_root(tmp_path) -> None:
+    """With zarr alone; what is no node of the hierarchy would be a warning, which is an error here."""
+    root = tmp_path / "s.zarr"
+    image = Image(
+        axes=("y", "x"), shape=(4, 5), dtype="int16", affine=None, affine_source="unknown", spacing_mm=None, spacing_source="unknown"
+    )  # fmt: skip
+    for name in ("a", "b"):  # the second part finds its layout's group made already
+        write_signals(root, [(recording(name, [stream(50)]), noise((2, 50)))])
+    write_image(root, recording("i", image=image), noise((1, 4, 5)))
+    opened = zarr.open_group(root, mode="r")
+    found = [path for kind in ("signals", "images") for path, _ in opened[kind].members(max_depth=None)]
+    assert sum(path.endswith("/samples") for path in found) == 2
+    assert sum(path.endswith("/image/0") for path in found) == 1
 
 
 def test_an_image_is_ome_zarr(tmp_path) -> None:
