@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from harmonize_schemas import Acquisition, Demographics, Image, SignalStream, vocabulary
+from harmonize_schemas import Acquisition, ArraySource, Demographics, Image, SignalStream, vocabulary
 
 HEAD_BYTES = 4096
 """How many first bytes of a file ``recognize`` is given."""
@@ -54,12 +54,16 @@ class SourceFiles:
     """The files that make one recording, the ``primary`` one first; ``roles`` goes with ``files``.
 
     ``key`` names the source within its data set; it is identifying, so only pseudonyms of it are stored.
+    ``member`` names one recording of a file that holds many, and ``arrays`` is what the recipe says of a
+    file of bare arrays.
     """
 
     converter: str
     key: str
     files: tuple[FoundFile, ...]
     roles: tuple[str, ...]
+    member: str | None = None
+    arrays: ArraySource | None = None
 
     @property
     def primary(self) -> FoundFile:
@@ -103,6 +107,8 @@ class Described:
 
     description: Description
     identity: Identity
+    header: Mapping[str, str] = field(default_factory=dict)
+    """Texts of the header by field name, for recipes to name. What no recipe names is dropped."""
 
 
 @dataclass(frozen=True, slots=True)

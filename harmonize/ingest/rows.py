@@ -20,9 +20,17 @@ def recording_row(recording: Recording, state: str, raw_bytes: int, image: str |
         "device_maker": acquisition.device_maker,
         "device_model": acquisition.device_model,
         "device_id": acquisition.device_id,
+        "device_software": acquisition.device_software,
+        "reference": acquisition.reference,
+        "field_strength_t": acquisition.field_strength_t,
         "modality": recording.modality,
         "age": who.age_years,
+        "age_pooled": who.age_pooled,
         "sex": who.sex,
+        "height_cm": who.height_cm,
+        "weight_kg": who.weight_kg,
+        "handedness": who.handedness,
+        "fold": recording.fold,
         "start_s": recording.start_s,
         "duration_s": recording.duration_s,
         "line_frequency_hz": acquisition.line_frequency_hz,
@@ -71,6 +79,27 @@ def stream_row(recording: Recording, index: int, part: str, layout: str, row: in
 def annotation_rows(recording: Recording, annotations: Iterable[Annotation]) -> list[Row]:
     """Rows of table ``annotations``."""
     return [{"recording_id": recording.recording_id} | annotation.model_dump() for annotation in annotations]
+
+
+def label_rows(recording: Recording) -> list[Row]:
+    """Rows of table ``labels``: one for a value, one for each of a multi-label. Numbers are in ``number``
+    (a truth value is 0 or 1), also those that go with a code."""
+    rows: list[Row] = []
+    for name, label in recording.labels.items():
+        pairs: Iterable[tuple[str | None, float | None]]
+        if isinstance(label, dict):
+            pairs = label.items()
+        elif isinstance(label, tuple):
+            pairs = ((value, None) for value in label)
+        elif isinstance(label, str):
+            pairs = ((label, None),)
+        else:
+            pairs = ((None, float(label)),)
+        rows.extend(
+            {"recording_id": recording.recording_id, "name": name, "value": value, "number": number}
+            for value, number in pairs
+        )
+    return rows
 
 
 def failure_row(source: str, dataset: str, format_name: str | None, code: str, message: str, where: str | None) -> Row:

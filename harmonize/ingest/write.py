@@ -15,7 +15,7 @@ import numpy as np
 from harmonize.ingest.identify import Draft, label_annotation
 from harmonize.ingest.plan import Task, raw_bytes
 from harmonize.ingest.registry import converters
-from harmonize.ingest.rows import annotation_rows, failure_row, recording_row, stream_row
+from harmonize.ingest.rows import annotation_rows, failure_row, label_rows, recording_row, stream_row
 from harmonize.store.catalog import Batch
 from harmonize.store.geometry import layout_name
 from harmonize.store.parts import Codec, ImagePart, SignalPart
@@ -158,6 +158,7 @@ def _write_signals(root: Path, part_id: str, items: Sequence[_Loaded], codec: Co
         size = raw_bytes(item.draft)
         batch.recordings.append(recording_row(recording, item.draft.state, size, None))
         batch.annotations.extend(annotation_rows(recording, item.annotations))
+        batch.labels.extend(label_rows(recording))
         for index in range(len(recording.streams)):
             part, row = place[recording.recording_id, index]
             batch.streams.append(stream_row(recording, index, part.path, part.layout, row, part.starts[row]))
@@ -173,4 +174,6 @@ def _write_image(root: Path, part_id: str, item: _Loaded, codec: Codec) -> Batch
             part.write(block.start, np.ascontiguousarray(block.samples))
         part.close(recording)
     row = recording_row(recording, item.draft.state, raw_bytes(item.draft), part.path)
-    return Batch(recordings=[row], annotations=annotation_rows(recording, item.annotations))
+    return Batch(
+        recordings=[row], annotations=annotation_rows(recording, item.annotations), labels=label_rows(recording)
+    )

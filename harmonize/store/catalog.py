@@ -1,7 +1,7 @@
 """The catalog: Delta tables that say which recordings exist and where they lie (DESIGN 5).
 
-The commit to ``recordings`` is the one that makes things visible. Rows of ``streams`` and ``annotations``
-are appended before it and carry the same ``commit``; a row counts only if ``recordings`` names its
+The commit to ``recordings`` is the one that makes things visible. Rows of ``streams``, ``annotations`` and
+``labels`` are appended before it and carry the same ``commit``; a row counts only if ``recordings`` names its
 recording with that commit. So one Delta commit is atomic over all tables, and a version of
 ``recordings`` is a version of the store.
 """
@@ -19,13 +19,15 @@ from deltalake.exceptions import DeltaError
 
 from harmonize.store.errors import StoreError
 
-TEXT, REAL, INT = pl.String(), pl.Float64(), pl.Int64()
+TEXT, REAL, INT, BOOL = pl.String(), pl.Float64(), pl.Int64(), pl.Boolean()
 TEXTS, REALS, INTS = pl.List(TEXT), pl.List(REAL), pl.List(INT)
 TABLES: dict[str, dict[str, pl.DataType]] = {
     "recordings": {
         "recording_id": TEXT, "dataset": TEXT, "subject": TEXT, "session": TEXT, "site": TEXT,
         "device_maker": TEXT, "device_model": TEXT, "device_id": TEXT,
-        "modality": TEXT, "age": REAL, "sex": TEXT,
+        "device_software": TEXT, "reference": TEXT, "field_strength_t": REAL,
+        "modality": TEXT, "age": REAL, "age_pooled": BOOL, "sex": TEXT,
+        "height_cm": REAL, "weight_kg": REAL, "handedness": TEXT, "fold": TEXT,
         "start_s": REAL, "duration_s": REAL, "line_frequency_hz": INT, "n_streams": INT, "image": TEXT,
         "format": TEXT, "flags": TEXTS, "source": TEXT, "source_root": TEXT, "source_state": TEXT,
         "converter": TEXT, "recipe_sha256": TEXT, "bytes": INT, "commit": TEXT,
@@ -34,11 +36,14 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
         "recording_id": TEXT, "stream": TEXT, "stream_index": INT, "part": TEXT, "row": INT, "start": INT,
         "n_samples": INT, "rate_num": INT, "rate_den": INT, "dtype": TEXT, "layout": TEXT,
         "channels": TEXTS, "types": TEXTS, "units": TEXTS, "scale": REALS, "offset": REALS, "missing": REALS,
-        "segment_start": INTS, "segment_samples": INTS, "segment_onset_s": REALS, "commit": TEXT,
+        "segment_start": INTS, "segment_samples": INTS, "segment_onset_s": REALS, "content": TEXTS, "commit": TEXT,
     },
     "annotations": {
         "recording_id": TEXT, "onset_s": REAL, "duration_s": REAL, "label": TEXT, "text": TEXT,
         "channel": INT, "source": TEXT, "commit": TEXT,
+    },
+    "labels": {
+        "recording_id": TEXT, "name": TEXT, "value": TEXT, "number": REAL, "commit": TEXT,
     },
     "failures": {
         "source": TEXT, "dataset": TEXT, "format": TEXT, "code": TEXT, "message": TEXT, "where": TEXT,
@@ -46,7 +51,8 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
     },
 }  # fmt: skip
 """Columns of each table. Ids and sources are pseudonyms unless privacy is "keep"; ``source_state`` is a
-keyed digest of the files' sizes and times; ``start`` is the first sample in the part."""
+keyed digest of the files' sizes and times; ``start`` is the first sample in the part; ``content`` is a
+SHA-256 of each channel's native samples. Labels are long: one row a value, several for a multi-label."""
 
 Row = dict[str, Any]
 
@@ -58,6 +64,7 @@ class Batch:
     recordings: list[Row] = field(default_factory=list)
     streams: list[Row] = field(default_factory=list)
     annotations: list[Row] = field(default_factory=list)
+    labels: list[Row] = field(default_factory=list)
     failures: list[Row] = field(default_factory=list)
 
     def extend(self, other: Batch) -> None:
@@ -91,7 +98,7 @@ def commit(root: Path, batch: Batch) -> int:
     """
     mark = {"commit": uuid.uuid4().hex}
     rows = {name: [row | mark for row in getattr(batch, name)] for name in TABLES}
-    for table in ("streams", "annotations"):
+    for table in ("streams", "annotations", "labels"):
         if rows[table]:
             write_deltalake(_uri(root, table), _frame(table, rows[table]), mode="append")
     _update_failures(root, rows["failures"], rows["recordings"])
@@ -130,6 +137,6 @@ def version_of(root: Path) -> int:
 
 
 def read_committed(root: Path, table: str, recordings: pl.DataFrame) -> pl.DataFrame:
-    """Rows of ``streams`` or ``annotations`` that these ``recordings`` name."""
+    """Rows of ``streams``, ``annotations`` or ``labels`` that these ``recordings`` name."""
     named = recordings.select("recording_id", "commit")
     return read(root, table).join(named, on=["recording_id", "commit"], how="semi")

@@ -1,13 +1,15 @@
 """The schema of harmonize: strict pydantic models and controlled vocabularies. No I/O, no torch."""
 
+from harmonize_schemas.arrays import ArrayEvents, ArraySource, ArrayStream
 from harmonize_schemas.base import Rate, Strict
 from harmonize_schemas.image import Affine, Image
-from harmonize_schemas.recipe import Defaults, Recipe
+from harmonize_schemas.recipe import Defaults, EventSource, LabelOrigin, Origin, Recipe, Table
 from harmonize_schemas.recording import (
     SCHEMA_VERSION,
     Acquisition,
     Annotation,
     Demographics,
+    Label,
     Privacy,
     Provenance,
     Recording,
@@ -22,10 +24,17 @@ __all__ = [
     "Acquisition",
     "Affine",
     "Annotation",
+    "ArrayEvents",
+    "ArraySource",
+    "ArrayStream",
     "Channel",
     "Defaults",
     "Demographics",
+    "EventSource",
     "Image",
+    "Label",
+    "LabelOrigin",
+    "Origin",
     "Prefilter",
     "Privacy",
     "Provenance",
@@ -37,5 +46,6 @@ __all__ = [
     "Source",
     "SourceFile",
     "Strict",
+    "Table",
     "vocabulary",
 ]

@@ -13,6 +13,10 @@ from harmonize_schemas.vocabulary import AnnotationLabel, Flag, Modality
 
 SCHEMA_VERSION: Literal["0.1"] = "0.1"
 
+Label = bool | int | float | str | tuple[str, ...] | dict[str, float]
+"""One label of a recording: a value, several at once, or several with a number each (PTB-XL's
+``scp_codes`` give a likelihood in percent)."""
+
 
 class Acquisition(Strict):
     """How the data were acquired. ``site`` and ``device_id`` are pseudonyms unless privacy is "keep"."""
@@ -118,8 +122,10 @@ class Recording(Strict):
     image: Image | None = None
     acquisition: Acquisition
     demographics: Demographics
-    labels: dict[str, str | float | int | bool | tuple[str, ...]] = Field(default_factory=dict)
+    labels: dict[str, Label] = Field(default_factory=dict)
     text: dict[str, str] = Field(default_factory=dict)
+    fold: str | None = None
+    """The data set's official fold or split ("3", "test"), as found."""
     flags: tuple[Flag, ...] = ()
     source: Source
     provenance: Provenance
