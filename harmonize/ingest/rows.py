@@ -8,8 +8,10 @@ from harmonize.store.catalog import Row
 from harmonize_schemas import Annotation, Recording, SignalStream
 
 
-def recording_row(recording: Recording, state: str, raw_bytes: int, image: str | None) -> Row:
-    """The row of table ``recordings``; ``image`` is its group in the store."""
+def recording_row(
+    recording: Recording, state: str, raw_bytes: int, image: str | None, content: str | None = None
+) -> Row:
+    """The row of table ``recordings``; ``image`` is its group in the store, ``content`` the hash of its voxels."""
     acquisition, who = recording.acquisition, recording.demographics
     return {
         "recording_id": recording.recording_id,
@@ -44,11 +46,15 @@ def recording_row(recording: Recording, state: str, raw_bytes: int, image: str |
         "converter": f"{recording.provenance.converter}/{recording.provenance.converter_version}",
         "recipe_sha256": recording.provenance.recipe_sha256,
         "bytes": raw_bytes,
+        "content": content,
     }
 
 
-def stream_row(recording: Recording, index: int, part: str, layout: str, row: int, start: int) -> Row:
-    """The row of table ``streams`` for stream ``index``, whose samples begin at ``start`` of the part."""
+def stream_row(
+    recording: Recording, index: int, part: str, layout: str, row: int, start: int, content: list[str] | None = None
+) -> Row:
+    """The row of table ``streams`` for stream ``index``, whose samples begin at ``start`` of the part; ``content``
+    is a hash of each channel."""
     stream: SignalStream = recording.streams[index]
     channels, segments = stream.channels, stream.segments
     missing = [None if c.missing_value is None else float(c.missing_value) for c in channels]
@@ -73,6 +79,7 @@ def stream_row(recording: Recording, index: int, part: str, layout: str, row: in
         "segment_start": [segment.start for segment in segments],
         "segment_samples": [segment.n_samples for segment in segments],
         "segment_onset_s": [segment.onset_s for segment in segments],
+        "content": content,
     }
 
 
@@ -100,6 +107,14 @@ def label_rows(recording: Recording) -> list[Row]:
             for value, number in pairs
         )
     return rows
+
+
+def source_rows(recording: Recording, shared: bool) -> list[Row]:
+    """Rows of table ``sources``, the primary file first; ``shared`` if they hold other recordings too."""
+    return [
+        {"recording_id": recording.recording_id, "shared": shared} | file.model_dump()
+        for file in recording.source.files
+    ]
 
 
 def failure_row(source: str, dataset: str, format_name: str | None, code: str, message: str, where: str | None) -> Row:

@@ -15,8 +15,9 @@ import numpy as np
 from harmonize.ingest.identify import Draft, label_annotation
 from harmonize.ingest.plan import Task, raw_bytes
 from harmonize.ingest.registry import converters
-from harmonize.ingest.rows import annotation_rows, failure_row, label_rows, recording_row, stream_row
+from harmonize.ingest.rows import annotation_rows, failure_row, label_rows, recording_row, source_rows, stream_row
 from harmonize.store.catalog import Batch
+from harmonize.store.content import ChannelHashes, VoxelHash
 from harmonize.store.geometry import layout_name
 from harmonize.store.parts import Codec, ImagePart, SignalPart
 from harmonize_converters.contract import Block, ConversionError, FoundFile
@@ -138,19 +139,23 @@ def _write_signals(root: Path, part_id: str, items: Sequence[_Loaded], codec: Co
     with ExitStack() as stack:
         parts: dict[str, SignalPart] = {}
         place: dict[tuple[str, int], tuple[SignalPart, int]] = {}
+        hashes: dict[tuple[str, int], ChannelHashes] = {}
         for layout, rows in members.items():
             parts[layout] = part = SignalPart(
                 root, part_id, [item.recording.streams[index] for item, index in rows], codec
             )
             stack.enter_context(_removed_on_error(part.folder))
             for row, (item, index) in enumerate(rows):
+                stream = item.recording.streams[index]
                 place[item.recording.recording_id, index] = part, row
+                hashes[item.recording.recording_id, index] = ChannelHashes(len(stream.channels), stream.dtype)
         for item in items:
             for block in item.blocks:
                 if block.stream is None:
                     raise ConversionError("internal_error", "A block of an image came from a signal.")
                 part, row = place[item.recording.recording_id, block.stream]
                 part.write(row, block.start, block.samples)
+                hashes[item.recording.recording_id, block.stream].update(block.samples)
         for layout, rows in members.items():
             parts[layout].close([item.recording for item, _ in rows], [index for _, index in rows])
     for item in items:
@@ -159,9 +164,11 @@ def _write_signals(root: Path, part_id: str, items: Sequence[_Loaded], codec: Co
         batch.recordings.append(recording_row(recording, item.draft.state, size, None))
         batch.annotations.extend(annotation_rows(recording, item.annotations))
         batch.labels.extend(label_rows(recording))
+        batch.sources.extend(source_rows(recording, item.draft.source.member is not None))
         for index in range(len(recording.streams)):
             part, row = place[recording.recording_id, index]
-            batch.streams.append(stream_row(recording, index, part.path, part.layout, row, part.starts[row]))
+            content = hashes[recording.recording_id, index].hexdigests()
+            batch.streams.append(stream_row(recording, index, part.path, part.layout, row, part.starts[row], content))
     return batch
 
 
@@ -169,11 +176,16 @@ def _write_image(root: Path, part_id: str, item: _Loaded, codec: Codec) -> Batch
     image, recording = item.recording.image, item.recording
     assert image is not None
     part = ImagePart(root, part_id, uuid.uuid4().hex, image, codec)
+    voxels = VoxelHash(image.shape, image.dtype)
     with _removed_on_error(part.folder):
         for block in item.blocks:
             part.write(block.start, np.ascontiguousarray(block.samples))
+            voxels.update(block.samples)
         part.close(recording)
-    row = recording_row(recording, item.draft.state, raw_bytes(item.draft), part.path)
+    row = recording_row(recording, item.draft.state, raw_bytes(item.draft), part.path, voxels.hexdigest())
     return Batch(
-        recordings=[row], annotations=annotation_rows(recording, item.annotations), labels=label_rows(recording)
+        recordings=[row],
+        annotations=annotation_rows(recording, item.annotations),
+        labels=label_rows(recording),
+        sources=source_rows(recording, item.draft.source.member is not None),
     )

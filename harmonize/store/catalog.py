@@ -1,9 +1,9 @@
 """The catalog: Delta tables that say which recordings exist and where they lie (DESIGN 5).
 
-The commit to ``recordings`` is the one that makes things visible. Rows of ``streams``, ``annotations`` and
-``labels`` are appended before it and carry the same ``commit``; a row counts only if ``recordings`` names its
-recording with that commit. So one Delta commit is atomic over all tables, and a version of
-``recordings`` is a version of the store.
+The commit to ``recordings`` is the one that makes things visible. Rows of ``streams``, ``annotations``,
+``labels`` and ``sources`` are appended before it and carry the same ``commit``; a row counts only if
+``recordings`` names its recording with that commit. So one Delta commit is atomic over all tables, and a
+version of ``recordings`` is a version of the store.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from deltalake import DeltaTable, write_deltalake
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from harmonize.store.errors import StoreError
@@ -30,7 +30,7 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
         "height_cm": REAL, "weight_kg": REAL, "handedness": TEXT, "fold": TEXT,
         "start_s": REAL, "duration_s": REAL, "line_frequency_hz": INT, "n_streams": INT, "image": TEXT,
         "format": TEXT, "flags": TEXTS, "source": TEXT, "source_root": TEXT, "source_state": TEXT,
-        "converter": TEXT, "recipe_sha256": TEXT, "bytes": INT, "commit": TEXT,
+        "converter": TEXT, "recipe_sha256": TEXT, "bytes": INT, "content": TEXT, "commit": TEXT,
     },
     "streams": {
         "recording_id": TEXT, "stream": TEXT, "stream_index": INT, "part": TEXT, "row": INT, "start": INT,
@@ -45,6 +45,9 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
     "labels": {
         "recording_id": TEXT, "name": TEXT, "value": TEXT, "number": REAL, "commit": TEXT,
     },
+    "sources": {
+        "recording_id": TEXT, "role": TEXT, "size": INT, "sha256": TEXT, "shared": BOOL, "commit": TEXT,
+    },
     "failures": {
         "source": TEXT, "dataset": TEXT, "format": TEXT, "code": TEXT, "message": TEXT, "where": TEXT,
         "commit": TEXT,
@@ -52,7 +55,22 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
 }  # fmt: skip
 """Columns of each table. Ids and sources are pseudonyms unless privacy is "keep"; ``source_state`` is a
 keyed digest of the files' sizes and times; ``start`` is the first sample in the part; ``content`` is a
-SHA-256 of each channel's native samples. Labels are long: one row a value, several for a multi-label."""
+SHA-256 of each channel's native samples (of all voxels, in ``recordings``). Labels are long: one row a value,
+several for a multi-label. ``sources`` has a row a file; ``shared`` files hold other recordings too."""
+DERIVED: dict[str, dict[str, pl.DataType]] = {
+    "duplicates": {
+        "recording_a": TEXT, "recording_b": TEXT, "kind": TEXT, "similarity": REAL, "channels": INT,
+        "overlap_s": REAL, "lag_s": REAL,
+    },
+    "splits": {
+        "split": TEXT, "recording_id": TEXT, "group": TEXT, "side": TEXT, "reason": TEXT,
+    },
+    "split_runs": {
+        "split": TEXT, "method": TEXT, "parameters": TEXT, "seed": INT, "store_version": INT,
+        "duplicates_version": INT, "sha256": TEXT,
+    },
+}  # fmt: skip
+"""Tables computed from a store. They are replaced as a whole and belong to no ``commit``."""
 
 Row = dict[str, Any]
 
@@ -65,6 +83,7 @@ class Batch:
     streams: list[Row] = field(default_factory=list)
     annotations: list[Row] = field(default_factory=list)
     labels: list[Row] = field(default_factory=list)
+    sources: list[Row] = field(default_factory=list)
     failures: list[Row] = field(default_factory=list)
 
     def extend(self, other: Batch) -> None:
@@ -98,7 +117,7 @@ def commit(root: Path, batch: Batch) -> int:
     """
     mark = {"commit": uuid.uuid4().hex}
     rows = {name: [row | mark for row in getattr(batch, name)] for name in TABLES}
-    for table in ("streams", "annotations", "labels"):
+    for table in ("streams", "annotations", "labels", "sources"):
         if rows[table]:
             write_deltalake(_uri(root, table), _frame(table, rows[table]), mode="append")
     _update_failures(root, rows["failures"], rows["recordings"])
@@ -137,6 +156,21 @@ def version_of(root: Path) -> int:
 
 
 def read_committed(root: Path, table: str, recordings: pl.DataFrame) -> pl.DataFrame:
-    """Rows of ``streams``, ``annotations`` or ``labels`` that these ``recordings`` name."""
+    """Rows of ``streams``, ``annotations``, ``labels`` or ``sources`` that these ``recordings`` name."""
     named = recordings.select("recording_id", "commit")
     return read(root, table).join(named, on=["recording_id", "commit"], how="semi")
+
+
+def replace_derived(root: Path, table: str, frame: pl.DataFrame, store_version: int) -> None:
+    """Put a table of ``DERIVED`` in place of the one there, and remember which version of the store it is of."""
+    note = CommitProperties(custom_metadata={"store_version": str(store_version)})
+    frame = frame.select(pl.col(name).cast(kind) for name, kind in DERIVED[table].items())
+    write_deltalake(_uri(root, table), frame, mode="overwrite", commit_properties=note)
+
+
+def read_derived(root: Path, table: str) -> tuple[pl.DataFrame, int | None]:
+    """A table of ``DERIVED`` and the store's version it is of; empty and None where it was never made."""
+    if not DeltaTable.is_deltatable(_uri(root, table)):
+        return pl.DataFrame(schema=DERIVED[table]), None
+    note = DeltaTable(_uri(root, table)).history(1)[0]
+    return read(root, table), int(note["store_version"])

@@ -54,6 +54,26 @@ class Store:
         return frame.sort("recording_id", "onset_s", maintain_order=True)
 
     @cached_property
+    def sources(self) -> pl.DataFrame:
+        """One row a source file: its part, size and SHA-256, and whether it holds other recordings too."""
+        return catalog.read_committed(self.path, "sources", self._recordings)
+
+    @cached_property
+    def duplicates(self) -> pl.DataFrame:
+        """One row a pair of recordings with the same data, as ``harmonize.data.duplicates`` last found them."""
+        return catalog.read_derived(self.path, "duplicates")[0]
+
+    @property
+    def duplicates_version(self) -> int | None:
+        """The store's version that duplicates were last searched in; None: never."""
+        return catalog.read_derived(self.path, "duplicates")[1]
+
+    @cached_property
+    def splits(self) -> pl.DataFrame:
+        """One row a split and recording: its group, its side, or the reason why it has none."""
+        return catalog.read_derived(self.path, "splits")[0]
+
+    @cached_property
     def failures(self) -> pl.DataFrame:
         """One row a source that could not be converted, and why (always of the newest version)."""
         return catalog.read(self.path, "failures")
