@@ -1,6 +1,29 @@
-"""PyTorch data sets over a store (extra ``[torch]``)."""
+"""PyTorch data sets and samplers over a store (extra ``[torch]``).
 
-from harmonize.data.patches import PatchDataset
-from harmonize.data.windows import WindowDataset
+Names are imported when first asked for, so that the parts without torch (index, domains) load without it.
+"""
 
-__all__ = ["PatchDataset", "WindowDataset"]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harmonize.data.patches import PatchDataset
+    from harmonize.data.samplers import DomainBatchSampler, DomainSampler
+    from harmonize.data.windows import WindowDataset
+
+__all__ = ["DomainBatchSampler", "DomainSampler", "PatchDataset", "WindowDataset"]
+
+_MODULES = {
+    "DomainBatchSampler": "samplers",
+    "DomainSampler": "samplers",
+    "PatchDataset": "patches",
+    "WindowDataset": "windows",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"harmonize.data.{_MODULES[name]}"), name)

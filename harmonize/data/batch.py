@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import numpy as np
+import polars as pl
 import torch
 from torch.utils.data import Dataset, default_collate
 
 from harmonize.data.domain_columns import DomainColumns
-from harmonize.data.domains import Codes
+from harmonize.data.domains import Codes, encode
 
 Sample = dict[str, Any]
 
@@ -51,6 +52,29 @@ class BatchDataset(Dataset[Sample], ABC):
     def codes(self) -> dict[str, Codes]:
         """Names of the integer codes: ``ds.codes["site"][0]``."""
         return self._domains.codes
+
+    def codes_of(self, field: str) -> Codes:
+        """Codes of a column, one for each row (a stream, an image), for samplers.
+
+        The columns of ``codes``, or any other of the table that ``where`` is asked of; those are read from the
+        store again, so that nothing is held for them. Raises ``ValueError`` for an unknown column.
+        """
+        if field in self.codes:
+            return self.codes[field]
+        rows = self._rows()
+        if field not in rows.columns or rows[field].dtype.is_nested():
+            raise ValueError(f"no column {field!r} to group by; there are {sorted(rows.columns)}")
+        if rows["recording_id"].to_list() != self._domains.recording_id.tolist():
+            raise ValueError("the store was changed since the data set was made")
+        return encode(rows[field])
+
+    @abstractmethod
+    def _rows(self) -> pl.DataFrame:
+        """The table again, in the same order."""
+
+    @abstractmethod
+    def row_sizes(self) -> np.ndarray:
+        """Items of each row; items are numbered row after row."""
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -59,7 +59,8 @@ class PatchDataset(BatchDataset):
         transform: Callable[[Sample], Sample] | None = None,
     ) -> None:
         store = store if isinstance(store, Store) else open_store(store)
-        table = select(store.recordings.filter(pl.col("image").is_not_null()), where).sort("recording_id")
+        self._opened, self._where = (store.path, store.version), where
+        table = _images(store, where)
         if table.is_empty():
             raise ValueError("the store has no image that meets this condition")
         self.patch = patch
@@ -75,6 +76,13 @@ class PatchDataset(BatchDataset):
         counts = [int(np.prod([len(axis) for axis in starts])) for starts in self._starts]
         self._ends = np.cumsum(counts)
         self._reader = ArrayReader(store.path)
+
+    def row_sizes(self) -> np.ndarray:
+        """Patches of each image."""
+        return np.diff(self._ends, prepend=0)
+
+    def _rows(self) -> pl.DataFrame:
+        return _images(open_store(*self._opened), self._where)
 
     def _grid(self, image: Image, stride: Triple) -> tuple[np.ndarray, ...]:
         x, y, z, t = _sizes(image)
@@ -116,6 +124,10 @@ class PatchDataset(BatchDataset):
         inside = tuple(slice(0, n) for n in extent)
         image[inside] = np.where(known, values.reshape(extent), 0)
         mask[inside] = known
+
+
+def _images(store: Store, where: pl.Expr | str | None) -> pl.DataFrame:
+    return select(store.recordings.filter(pl.col("image").is_not_null()), where).sort("recording_id")
 
 
 def _sizes(image: Image) -> tuple[int, int, int, int]:

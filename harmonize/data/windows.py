@@ -69,10 +69,8 @@ class WindowDataset(BatchDataset):
         transform: Callable[[Sample], Sample] | None = None,
     ) -> None:
         store = store if isinstance(store, Store) else open_store(store)
-        table = _streams(store, where)
-        if channels is not None:
-            wanted = pl.col("channels").list.set_intersection(list(channels)).list.len() > 0
-            table = table.filter(wanted)
+        self._opened, self._choice = (store.path, store.version), (where, channels)
+        table = _streams(store, where, channels)
         if table.is_empty():
             raise ValueError("no stream of the store has these channels, or meets this condition")
         self.channels: tuple[str, ...] = tuple(channels) if channels is not None else _common_channels(table)
@@ -92,6 +90,14 @@ class WindowDataset(BatchDataset):
 
     def __len__(self) -> int:
         return len(self._index)
+
+    def row_sizes(self) -> np.ndarray:
+        """Windows of each stream."""
+        per_run = np.diff(self._index.ends, prepend=0)
+        return np.bincount(self._index.stream, per_run, len(self._parts)).astype(np.int64)
+
+    def _rows(self) -> pl.DataFrame:
+        return _streams(open_store(*self._opened), *self._choice)
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """Samples that are views of one batch."""
@@ -186,13 +192,16 @@ class _ChannelMaps:
         return self._maps[int(self._which[stream])]
 
 
-def _streams(store: Store, where: pl.Expr | str | None) -> pl.DataFrame:
+def _streams(store: Store, where: pl.Expr | str | None, channels: Sequence[str] | None) -> pl.DataFrame:
     """Streams joined with their recordings, in an order that does not depend on how they were written."""
     table = store.streams.drop("commit").join(store.recordings, on="recording_id", how="inner")
     table = table.with_columns(
         rate_hz=pl.col("rate_num") / pl.col("rate_den"), n_channels=pl.col("channels").list.len()
     )
-    return select(table, where).sort("recording_id", "stream_index")
+    table = select(table, where)
+    if channels is not None:
+        table = table.filter(pl.col("channels").list.set_intersection(list(channels)).list.len() > 0)
+    return table.sort("recording_id", "stream_index")
 
 
 def _examples(values: Iterable[Any]) -> str:
