@@ -11,14 +11,15 @@ from typing import Annotated, Any
 
 import polars as pl
 import typer
-from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from harmonize.ingest import KeyFileError, convert, load_key
-from harmonize.ingest.convert import Outcome, load_recipe, scan
+from harmonize.ingest.convert import Outcome, scan
 from harmonize.ingest.identify import Policy
 from harmonize.ingest.plan import plan
 from harmonize.ingest.pool import process_pool
+from harmonize.ingest.recipes import RecipeError, load_recipe
 from harmonize.report.progress import reporter
 from harmonize.report.tables import counts_table, failures_table, print_frame, recording_tree
 from harmonize.store import StoreError, open_store
@@ -39,7 +40,7 @@ Sources = Annotated[list[Path], typer.Argument(help="Files or folders.", metavar
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 KeyFile = Annotated[Path | None, typer.Option("--key", help="Project key file; default: made on first use.")]
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Name of the data set; default: the folder's.")]
-RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="Recipe (YAML) of the data set.")]
+RecipeFile = Annotated[str | None, typer.Option("--recipe", help="Recipe: a YAML file, or the name of one that ships.")]
 
 
 def _print_json(document: Any) -> None:
@@ -241,9 +242,8 @@ def main() -> None:
     except (StoreError, KeyFileError) as error:
         err.print(f"[red]Error:[/] {error}", highlight=False)
         raise SystemExit(2) from None
-    except ValidationError as error:
-        for item in error.errors():
-            err.print(f"[red]Error in recipe:[/] {'.'.join(map(str, item['loc']))}: {item['msg']}", highlight=False)
+    except RecipeError as error:
+        err.print(f"[red]Error in recipe:[/] {escape(str(error))}", highlight=False)
         raise SystemExit(2) from None
     except FileNotFoundError as error:
         err.print(f"[red]Error:[/] there is no {error.filename}", highlight=False)

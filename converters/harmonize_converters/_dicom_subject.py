@@ -21,6 +21,13 @@ TAGS = (
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "SeriesDate", "SeriesTime"),
     *("StudyDate", "StudyTime", "ContentDate", "ContentTime"),
 )
+RECIPE_TAGS = (
+    *("Modality", "StudyDescription", "SeriesDescription", "ProtocolName", "BodyPartExamined", "AccessionNumber"),
+    *("PatientID", "PatientSex", "PatientAge", "StudyID", "StudyInstanceUID", "SeriesInstanceUID"),
+    *("InstitutionName", "StationName", "Manufacturer", "ManufacturerModelName", "SequenceName", "ImageType"),
+    *("ClinicalTrialProtocolID", "ClinicalTrialSiteID", "ClinicalTrialSubjectID", "ClinicalTrialTimePointID"),
+)
+"""Elements whose texts a recipe may name (``header:``)."""
 LARGE = 1e6
 _DAYS = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
 _SEX = {"M": "male", "F": "female", "O": "other"}

@@ -27,6 +27,7 @@ _FORMAT = re.compile(r"(\d{1,4})(?:x(\d{1,6}))?(?::(\d{1,9}))?(?:\+(\d{1,12}))?"
 _GAIN = re.compile(r"([^\s(/]*)(?:\(([+-]?\d{1,12})\))?(?:/(\S*))?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d{1,12}", re.ASCII)
 _AGE = re.compile(r"\s*(?:Age\s*:|.*<age>\s*:)\s*([\d.]+)(?=\s|$)", re.IGNORECASE)
+_FIELD = re.compile(r"\s*<?([A-Za-z][^:<>]{0,60})>?\s*:(.*)")
 _SEX = re.compile(r"\s*(?:Sex\s*:|.*<sex>\s*:)\s*(male|female|m|f)(?=\s|$)", re.IGNORECASE)
 
 
@@ -62,6 +63,14 @@ class WfdbHeader:
     segments: tuple[str, ...]
     multi_segment: bool
     demographics: Demographics
+    comments: tuple[str, ...] = ()
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """Comments by name ("Dx: 426783006"), the first of each, and all of them as "comments"."""
+        named = [found for line in self.comments if (found := _FIELD.match(line))]
+        texts = {found[1].strip(): found[2].strip() for found in reversed(named)}
+        return {"comments": "\n".join(line.strip() for line in self.comments)} | texts if self.comments else {}
 
 
 def record_line(text: str) -> re.Match[str] | None:
@@ -112,7 +121,9 @@ def parse_header(raw: bytes) -> WfdbHeader:
     segments = tuple(line.split()[0] for line in body) if multi_segment else ()
     n_frames = int(found["length"] or 0) or None
     people = _demographics(comments)
-    return WfdbHeader(rate_hz, n_frames, start, start_invalid, signals, segments, multi_segment, people)
+    return WfdbHeader(
+        rate_hz, n_frames, start, start_invalid, signals, segments, multi_segment, people, tuple(comments)
+    )
 
 
 def _rate(text: str | None) -> Fraction:

@@ -39,6 +39,7 @@ _SPLIT_TAGS = (
     *("DiffusionBValue", "StackID", "KVP", "ConvolutionKernel", "NumberOfFrames"),
 )
 _GROUP_TAGS = ("SeriesInstanceUID", "ImageOrientationPatient", *_SPLIT_TAGS)
+_READ_TAGS = tuple(dict.fromkeys((*TAGS, *_dicom_subject.RECIPE_TAGS)))
 
 
 class DicomConverter:
@@ -97,7 +98,8 @@ class DicomConverter:
         )
         starts = [s.start for s in slices if s.start is not None]
         identity: Identity = replace(_dicom_subject.identity(first), start=min(starts, default=None))
-        return Described(description, identity)
+        named = {tag: "\\".join(_texts(first, tag)) for tag in _dicom_subject.RECIPE_TAGS}
+        return Described(description, identity, {tag: found for tag, found in named.items() if found.strip("\0")})
 
     def read(self, source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
         """Planes in the order t, z, each file opened once."""
@@ -139,7 +141,7 @@ def _assemble(source: SourceFiles) -> tuple[list[Slice], Volume, FileDataset]:
     for file in source.files:
         if file.size == 0:
             raise ConversionError("empty_file")
-        header = read_dataset(file.path, TAGS)
+        header = read_dataset(file.path, _READ_TAGS)
         first = first if first is not None else header
         slices.append(slice_of(header, file.size))
     if first is None:

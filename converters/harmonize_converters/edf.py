@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from fractions import Fraction
 from typing import BinaryIO
 
@@ -81,6 +82,8 @@ class EdfConverter:
         """Header and, of discontinuous files, the onset of every record."""
         with opened(source.primary) as handle:
             layout = _read_layout(handle, source.primary.size)
+            if not layout.streams:
+                raise ConversionError("unsupported_annotation_only")
             onset_s = _start_of_records(handle, layout)
         header = layout.header
         streams = tuple(_stream(layout, index, onset_s) for index in range(len(layout.streams)))
@@ -102,7 +105,7 @@ class EdfConverter:
             flags=tuple(sorted(flags)),
             libraries={"numpy": np.__version__},
         )
-        return Described(description, identity)
+        return Described(description, identity, {"patient": header.patient, "recording": header.recording})
 
     def read(self, source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
         """Whole data records at a time; parts of one where a record is larger than ``block_bytes``."""
@@ -121,18 +124,22 @@ class EdfConverter:
 
     def annotations(self, source: SourceFiles, description: Description) -> Iterator[FoundAnnotation]:
         """All texts of all annotation signals, by onset from the start of the file."""
-        events: list[tuple[Fraction, FoundAnnotation]] = []
-        with opened(source.primary) as handle:
-            layout = _read_layout(handle, source.primary.size)
-            for record in range(layout.n_records):
-                for raw in _annotation_bytes(handle, layout, record):
-                    for tal in parse_tals(raw):
-                        duration_s = None if tal.duration_s is None else float(tal.duration_s)
-                        for text in filter(None, (decode_text(raw).strip() for raw in tal.texts)):
-                            event = FoundAnnotation(float(tal.onset_s), duration_s, text)
-                            events.append((tal.onset_s, event))
-        events.sort(key=lambda event: event[0])
-        yield from (event for _, event in events)
+        yield from read_annotations(source.primary)[1]
+
+
+def read_annotations(file: FoundFile) -> tuple[datetime | None, list[FoundAnnotation]]:
+    """When a file starts, and its texts by onset from there; for a file of annotations alone, too (hypnograms)."""
+    events: list[tuple[Fraction, FoundAnnotation]] = []
+    with opened(file) as handle:
+        layout = _read_layout(handle, file.size)
+        for record in range(layout.n_records):
+            for raw in _annotation_bytes(handle, layout, record):
+                for tal in parse_tals(raw):
+                    duration_s = None if tal.duration_s is None else float(tal.duration_s)
+                    for text in filter(None, (decode_text(raw).strip() for raw in tal.texts)):
+                        events.append((tal.onset_s, FoundAnnotation(float(tal.onset_s), duration_s, text)))
+    events.sort(key=lambda event: event[0])
+    return layout.header.start, [event for _, event in events]
 
 
 def _read_layout(handle: BinaryIO, size: int) -> _Layout:
@@ -172,9 +179,7 @@ def _lay_out(header: EdfHeader, n_records: int, trailing: bool) -> _Layout:
             places.append((order.index(signal.samples), len(stream)))
             stream.append(index)
         offset += n_bytes
-    if not members:
-        raise ConversionError("unsupported_annotation_only")
-    if header.record_s == 0:
+    if header.record_s == 0 and members:
         raise ConversionError("invalid_header", "The record duration is zero, but there are samples.", "byte 244")
     if n_records == 0:
         raise ConversionError("truncated", "Found no data record.")

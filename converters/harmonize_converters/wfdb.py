@@ -148,7 +148,7 @@ class WfdbConverter:
             flags=tuple(sorted(flags)),
             libraries=libraries,
         )
-        return Described(description, Identity(start=header.start))
+        return Described(description, Identity(start=header.start), header.fields)
 
     def read(self, source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
         """Some frames at a time, in all streams; sums are compared with the header's after the last."""

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
-import yaml
 from pydantic import ValidationError
 
+from harmonize.ingest.facts import Facts, Surroundings
 from harmonize.ingest.find import find
-from harmonize.ingest.identify import Draft, Policy, draft, first_starts, subject_of
+from harmonize.ingest.identify import Draft, Known, Policy, draft, first_starts
 from harmonize.ingest.plan import Task, plan, raw_bytes
 from harmonize.ingest.privacy import ProjectKey, load_key
+from harmonize.ingest.recipes import load_recipe
 from harmonize.ingest.registry import converters
 from harmonize.ingest.rows import failure_row
+from harmonize.ingest.values import resolve
 from harmonize.ingest.write import converter_errors, run_task
 from harmonize.store import Store, catalog, create_store, open_store
 from harmonize.store.catalog import Batch, Row
@@ -72,23 +73,8 @@ class Scan:
     side_files: Counter[str] = field(default_factory=Counter)
     files: dict[str, FoundFile] = field(default_factory=dict)
     """Source id to the file it stands for: for the user's eyes, never stored."""
-
-
-def load_recipe(recipe: Recipe | str | Path | None, dataset: str | None, first: Path) -> tuple[Recipe, str | None]:
-    """The recipe of a run and its SHA-256; without one, a bare recipe named after the folder.
-
-    Raises ``ValueError`` (pydantic's) for a recipe that says what the model does not know.
-    """
-    if recipe is None:
-        folder = first if first.is_dir() else first.parent
-        name = re.sub(r"[^a-z0-9._-]+", "-", folder.resolve().name.lower()).strip("-._") or "dataset"
-        return Recipe(dataset=dataset or name), None
-    if not isinstance(recipe, Recipe):
-        document = yaml.safe_load(Path(recipe).read_text("utf-8"))
-        recipe = Recipe.model_validate(document, strict=False)
-    if dataset:
-        recipe = recipe.model_copy(update={"dataset": dataset})
-    return recipe, hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
+    known: list[Known] = field(default_factory=list)
+    surroundings: Surroundings | None = None
 
 
 def describe_all(sources: Sequence[SourceFiles]) -> list[Described | ConversionError]:
@@ -113,32 +99,43 @@ def scan(
     """Everything before writing: what is found, described from headers, and named without identifying it."""
     result, state = Scan(policy), Progress()
     progress(state)
-    found = find(sources, converters())
+    recipe = policy.recipe
+    found = find(sources, converters(), recipe)
     state.stage, state.sources = "describe", len(found.sources)
     progress(state)
     result.side_files = found.side_files
     for file, error in found.failures:
         _fail(result, file, None, error)
     rows = store.recordings if store else pl.DataFrame(schema=catalog.TABLES["recordings"])
-    known = {row["source"]: row for row in rows.iter_rows(named=True) if row["dataset"] == policy.recipe.dataset}
-    todo = [source for source in found.sources if _is_new(result, known.get(policy.source_id(source.key)), source)]
+    known = {row["source"]: row for row in rows.iter_rows(named=True) if row["dataset"] == recipe.dataset}
+    around = result.surroundings = Surroundings(recipe)
+    facts = {source.key: around.facts(source) for source in found.sources}
+    todo = [
+        source
+        for source in found.sources
+        if _is_new(result, known.get(policy.source_id(source.key)), source, facts[source.key])
+    ]
     chunks = [todo[i : i + DESCRIBE_CHUNK] for i in range(0, len(todo), DESCRIBE_CHUNK)]
-    described: list[tuple[SourceFiles, Described]] = []
+    described: list[Known] = []
     for chunk, answers in zip(chunks, _map(executor, describe_all, chunks), strict=True):
         for source, answer in zip(chunk, answers, strict=True):
             if isinstance(answer, ConversionError):
                 _fail(result, source.primary, source, answer)
             else:
-                described.append((source, answer))
+                at = facts[source.key]
+                lookup = partial(around.lookup, source)
+                described.append(Known(source, answer, at, resolve(recipe, at, answer.header, lookup)))
         state.sources_done += len(chunk)
         state.failures = len(result.failures)
         progress(state)
-    first = first_starts((subject_of(policy, s, d), d.identity.start) for s, d in described)
-    again = {policy.source_id(source.key) for source, _ in described}
+    result.known = described
+    first = first_starts((one.subject(policy), one.start) for one in described)
+    again = {policy.source_id(one.source.key) for one in described}
     before = frozenset(row["subject"] for key, row in known.items() if key not in again and row["subject"])
-    for source, answer in described:
+    for item in described:
+        source = item.source
         try:
-            one = draft(policy, converters()[source.converter], source, answer, first, before)
+            one = draft(policy, converters()[source.converter], item, first, before)
         except ValidationError as error:  # what a path or header says is not in the schema's words
             fields = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
             _fail(result, source.primary, source, ConversionError("schema_mismatch", f"Fields: {fields}."))
@@ -148,12 +145,12 @@ def scan(
     return result
 
 
-def _is_new(result: Scan, known: dict[str, Any] | None, source: SourceFiles) -> bool:
+def _is_new(result: Scan, known: dict[str, Any] | None, source: SourceFiles, facts: Facts) -> bool:
     """Whether a source is to be converted: it is not in the store, or it or what reads it has changed."""
     if known is None:
         return True
     policy, converter = result.policy, converters()[source.converter]
-    same = known["source_state"] == policy.source_state(source)
+    same = known["source_state"] == policy.source_state(source, facts)
     if not same and known["source_root"] != policy.source_root(source.primary):
         _fail(result, source.primary, source, ConversionError("source_conflict"))
         return False

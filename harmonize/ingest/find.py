@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cache
+from pathlib import Path, PurePosixPath
 
 from harmonize_converters.contract import HEAD_BYTES, ConversionError, Converter, FoundFile, SourceFiles
+from harmonize_schemas import Recipe
 
 SIDE_SUFFIXES = frozenset(
     [
@@ -50,8 +53,8 @@ class Found:
     side_files: Counter[str] = field(default_factory=Counter)
 
 
-def find(paths: Iterable[Path], converters: Mapping[str, Converter]) -> Found:
-    """Walk folders (or take single files) and group what is there into sources.
+def find(paths: Iterable[Path], converters: Mapping[str, Converter], recipe: Recipe | None = None) -> Found:
+    """Walk folders (or take single files) and group what is there into sources, as far as the recipe wants.
 
     Raises ``FileNotFoundError`` for a path that does not exist.
     """
@@ -61,6 +64,8 @@ def find(paths: Iterable[Path], converters: Mapping[str, Converter]) -> Found:
         for file, error in _walk(path.resolve(strict=True)):
             if error:
                 found.failures.append((file, error))
+            elif recipe is not None and not _wanted(file, recipe):
+                found.side_files[file.path.suffix.lower() or file.path.name.lower()] += 1
             elif file.key in files and files[file.key].path != file.path:
                 found.failures.append((file, ConversionError("duplicate_source")))
             else:
@@ -93,6 +98,21 @@ def find(paths: Iterable[Path], converters: Mapping[str, Converter]) -> Found:
     return found
 
 
+def _wanted(file: FoundFile, recipe: Recipe) -> bool:
+    inner = PurePosixPath(*PurePosixPath(file.key).parts[1:])
+    include, exclude = ([_glob(one) for one in globs] for globs in (recipe.files.include, recipe.files.exclude))
+    text = inner.as_posix()
+    return (not include or any(one.match(text) for one in include)) and not any(one.match(text) for one in exclude)
+
+
+@cache
+def _glob(pattern: str) -> re.Pattern[str]:
+    """A glob on a whole path: "*" and "?" stay within a folder, "**/" is any folders or none, "**" all below."""
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+    words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return re.compile("".join(words.get(part, re.escape(part)) for part in parts) + r"\Z")
+
+
 def _walk(path: Path) -> Iterator[tuple[FoundFile, ConversionError | None]]:
     root = path if path.is_dir() else path.parent
     if path.is_file():
@@ -108,15 +128,25 @@ def _walk(path: Path) -> Iterator[tuple[FoundFile, ConversionError | None]]:
                 yield _file(Path(folder, name), root)
 
 
+def found_file(path: Path, root: Path) -> FoundFile:
+    """A file below a folder, as it is now. Raises ``OSError``."""
+    stat = path.stat()
+    return FoundFile(path, f"{root.name}/{path.relative_to(root).as_posix()}", stat.st_size, stat.st_mtime_ns)
+
+
+def root_of(file: FoundFile) -> Path:
+    """The folder that a file was found under."""
+    return file.path.parents[len(PurePosixPath(file.key).parts) - 2]
+
+
 def _file(path: Path, root: Path) -> tuple[FoundFile, ConversionError | None]:
     key = f"{root.name}/{path.relative_to(root).as_posix()}"
     if path.is_symlink() and not path.resolve().is_relative_to(root):
         return FoundFile(path, key, 0, 0), ConversionError("path_escape", "A link leads out of the folder given.")
     try:
-        stat = path.stat()
+        return found_file(path, root), None
     except OSError:
         return FoundFile(path, key, 0, 0), ConversionError("unreadable_file")
-    return FoundFile(path, key, stat.st_size, stat.st_mtime_ns), None
 
 
 def _recognize(file: FoundFile, converters: Mapping[str, Converter]) -> str | None:

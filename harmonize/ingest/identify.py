@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any
 
+from harmonize.ingest.channel_rules import CHANNEL_FLAGS, apply_rules
+from harmonize.ingest.facts import Facts
+from harmonize.ingest.find import root_of
 from harmonize.ingest.privacy import ProjectKey
+from harmonize.ingest.values import Values
+from harmonize_converters._fields import pooled_age
+from harmonize_converters.channels import stream_flags
 from harmonize_converters.contract import (
     Converter,
     Described,
     Description,
     FoundAnnotation,
     FoundFile,
+    Identity,
     SourceFiles,
 )
-from harmonize_schemas import Annotation, Privacy, Provenance, Recipe, Recording, Source, vocabulary
+from harmonize_schemas import (
+    Acquisition,
+    Annotation,
+    Demographics,
+    EventSource,
+    Privacy,
+    Provenance,
+    Recipe,
+    Recording,
+    Source,
+    vocabulary,
+)
 
 
 @dataclass(frozen=True)
@@ -48,9 +68,11 @@ class Policy:
         """The folder that was given, as a pseudonym always."""
         return f"root-{self.key.digest('root', str(root_of(file)))}"
 
-    def source_state(self, source: SourceFiles) -> str:
-        """Keyed digest of the files' sizes and times: equal while nothing changed."""
-        return self.key.digest("state", *(f"{f.key}:{f.size}:{f.mtime_ns}" for f in source.files))
+    def source_state(self, source: SourceFiles, facts: Facts) -> str:
+        """Keyed digest of the files' sizes and times and of what tables and side files say: equal while nothing
+        changed."""
+        files = (f"{f.key}:{f.size}:{f.mtime_ns}" for f in source.files)
+        return self.key.digest("state", *files, *facts.state())
 
     def recording_id(self, key: str) -> str:
         """``dataset/...``: deterministic; the path itself only where that is public."""
@@ -60,35 +82,41 @@ class Policy:
         return f"{self.recipe.dataset}/{inner}"
 
 
-def root_of(file: FoundFile) -> Path:
-    """The folder that a file was found under."""
-    return file.path.parents[len(PurePosixPath(file.key).parts) - 2]
-
-
-def path_fields(recipe: Recipe, key: str) -> dict[str, str]:
-    """What the recipe reads from a source's path below the folder given."""
-    inner = "/".join(PurePosixPath(key).parts[1:])
-    for pattern in recipe.paths:
-        if match := re.search(pattern, inner):
-            return {name: value for name, value in match.groupdict().items() if value}
-    return {}
-
-
 @dataclass(frozen=True)
 class Draft:
-    """A source that is ready to be written: its document lacks only the files' hashes."""
+    """A source that is ready to be written: its document lacks only the files' hashes. ``description`` is what
+    the converter said, before the recipe's channel rules; ``event_labels`` are the recipe's words for events;
+    ``clock`` is the file's own date and time (never stored)."""
 
     source: SourceFiles
     description: Description
     recording: Recording
     state: str
     keep_text: bool
+    events: tuple[tuple[EventSource, FoundFile], ...] = ()
+    event_labels: Mapping[str, str] = field(default_factory=dict)
+    clock: datetime | None = None
 
 
-def subject_of(policy: Policy, source: SourceFiles, described: Described) -> str | None:
-    """The subject as the store will name it."""
-    found = path_fields(policy.recipe, source.key).get("subject") or described.identity.subject
-    return policy.pseudonym("sub", found, policy.recipe.dataset)
+@dataclass(frozen=True)
+class Known:
+    """All that is known of one source before it is written."""
+
+    source: SourceFiles
+    described: Described
+    facts: Facts
+    values: Values
+
+    def subject(self, policy: Policy) -> str | None:
+        """The subject as the store will name it."""
+        found = self.values.fields.get("subject") or self.described.identity.subject
+        return policy.pseudonym("sub", found, policy.recipe.dataset)
+
+    @property
+    def start(self) -> datetime | None:
+        """When it began, by the clock of where it was."""
+        start: datetime | None = self.values.fields.get("start") or self.described.identity.start
+        return start
 
 
 def first_starts(subjects: Iterable[tuple[str | None, datetime | None]]) -> dict[str, datetime]:
@@ -103,50 +131,46 @@ def first_starts(subjects: Iterable[tuple[str | None, datetime | None]]) -> dict
 def draft(
     policy: Policy,
     converter: Converter,
-    source: SourceFiles,
-    described: Described,
+    known: Known,
     first: Mapping[str, datetime],
     known_subjects: frozenset[str],
 ) -> Draft:
-    """The Recording document of one source.
+    """The Recording document of one source. What the recipe says goes over what the file says.
 
     ``first`` holds the earliest start of each subject of this run; a subject in ``known_subjects`` has
     recordings from earlier runs, whose dates are not kept, so its start stays unknown and is flagged.
     """
-    description, identity = described.description, described.identity
-    fields, defaults = path_fields(policy.recipe, source.key), policy.recipe.defaults
-    subject = subject_of(policy, source, described)
-    flags = set(description.flags)
+    source, values, recipe = known.source, known.values, policy.recipe
+    description, identity, fields = known.described.description, known.described.identity, known.values.fields
+    subject, start = known.subject(policy), known.start
+    streams, modality = apply_rules(description, recipe.channels)
+    flags = set(description.flags) - CHANNEL_FLAGS | stream_flags(streams)
     start_s = None
     if subject is None:
         flags.add("subject_unknown")
-    elif identity.start is not None and subject in known_subjects:
+    elif start is not None and subject in known_subjects:
         flags.add("start_unanchored")
-    elif identity.start is not None:
-        start_s = (identity.start - first[subject]).total_seconds()
-    found = description.acquisition
-    site = policy.pseudonym("site", fields.get("site") or identity.site) or defaults.site
-    acquisition = found.model_copy(
-        update={
-            "site": site,
-            "device_maker": fields.get("device_maker") or found.device_maker or defaults.device_maker,
-            "device_model": fields.get("device_model") or found.device_model or defaults.device_model,
-            "device_id": policy.pseudonym("dev", identity.device_id),
-            "line_frequency_hz": found.line_frequency_hz or defaults.line_frequency_hz,
-        }
-    )
+    elif start is not None:
+        start_s = (start - first[subject]).total_seconds()
+    if values.problems:
+        flags.add("recipe_value_unread")
+    if None in known.facts.rows.values():
+        flags.add("table_row_missing")
     recording = Recording(
         recording_id=policy.recording_id(source.key),
-        dataset=policy.recipe.dataset,
+        dataset=recipe.dataset,
         subject=subject,
-        session=policy.pseudonym("ses", fields.get("session") or identity.session, policy.recipe.dataset),
-        modality=fields.get("modality") or defaults.modality or description.modality,
+        session=policy.pseudonym("ses", fields.get("session") or identity.session, recipe.dataset),
+        modality=fields.get("modality") or recipe.defaults.modality or modality,
         start_s=start_s,
         duration_s=description.duration_s,
-        streams=description.streams,
+        streams=streams,
         image=description.image,
-        acquisition=acquisition,
-        demographics=description.demographics,
+        acquisition=_acquisition(policy, description.acquisition, identity, fields),
+        demographics=_demographics(description.demographics, values),
+        labels=values.labels,
+        text=values.text,
+        fold=fields.get("fold"),
         flags=tuple(sorted(flags)),
         source=Source(
             id=policy.source_id(source.key),
@@ -162,12 +186,34 @@ def draft(
             recipe_sha256=policy.recipe_sha256,
         ),
         privacy=Privacy(
-            method=policy.recipe.privacy,
+            method=recipe.privacy,
             key_id=policy.key.key_id,
-            annotation_text="kept" if policy.keep else "vocabulary",
+            annotation_text="kept" if recipe.keep_text else "vocabulary",
         ),
     )
-    return Draft(source, description, recording, policy.source_state(source), policy.keep)
+    state = policy.source_state(source, known.facts)
+    return Draft(
+        source, description, recording, state, recipe.keep_text, known.facts.events, recipe.event_labels, identity.start
+    )
+
+
+def _acquisition(policy: Policy, found: Acquisition, identity: Identity, fields: Mapping[str, Any]) -> Acquisition:
+    """The recipe's fields over the file's own, the recipe's defaults under both."""
+    defaults = policy.recipe.defaults.model_dump(exclude={"site", "modality"}, exclude_none=True)
+    own = found.model_dump(exclude_none=True)
+    given = {name: fields[name] for name in fields if name in Acquisition.model_fields}
+    site = policy.pseudonym("site", fields.get("site") or identity.site) or policy.recipe.defaults.site
+    device_id = policy.pseudonym("dev", fields.get("device_id") or identity.device_id)
+    return Acquisition.model_validate(defaults | own | given | {"site": site, "device_id": device_id})
+
+
+def _demographics(found: Demographics, values: Values) -> Demographics:
+    given = {name: values.fields[name] for name in values.fields if name in Demographics.model_fields}
+    if "age_years" in given:
+        given |= pooled_age(given["age_years"])
+    if "sex" in given:
+        given["sex_found"] = values.found.get("sex", given["sex"])
+    return Demographics.model_validate(found.model_dump() | given)
 
 
 @cache
@@ -176,13 +222,16 @@ def _labels() -> dict[str, str]:
     return {spelling.casefold(): term for term, entry in terms.items() for spelling in entry["spellings"]}
 
 
-def label_annotation(found: FoundAnnotation, source: str, keep_text: bool) -> Annotation:
-    """An event as it may be stored: a term of the vocabulary; its words only where they may be kept."""
+def label_annotation(
+    found: FoundAnnotation, source: str, keep_text: bool, labels: Mapping[str, str] = MappingProxyType({})
+) -> Annotation:
+    """An event as it may be stored: a term of the vocabulary (``labels``: the recipe's own words for them); its
+    words only where they may be kept."""
     text = (found.text or "").strip()
     return Annotation(
         onset_s=found.onset_s,
         duration_s=found.duration_s,
-        label=found.label or _labels().get(text.casefold(), "event"),
+        label=labels.get(text) or found.label or _labels().get(text.casefold(), "event"),
         text=text if keep_text and text else None,
         channel=found.channel,
         source=source,

@@ -21,6 +21,7 @@ from harmonize.store.content import ChannelHashes, VoxelHash
 from harmonize.store.geometry import layout_name
 from harmonize.store.parts import Codec, ImagePart, SignalPart
 from harmonize_converters.contract import Block, ConversionError, FoundFile
+from harmonize_converters.events import read_events
 from harmonize_schemas import Annotation, Recording, SourceFile
 
 BLOCK_BYTES = 16 * 1024 * 1024
@@ -93,10 +94,17 @@ def _load(draft: Draft) -> _Loaded:
             SourceFile(role=role, size=file.size, sha256=sha)
             for role, file, sha in zip(source.roles, source.files, hashes, strict=True)
         )
-        found = list(converter.annotations(source, draft.description))
-    annotations = [label_annotation(one, source.converter, draft.keep_text) for one in found]
+        events = [(source.converter, one) for one in converter.annotations(source, draft.description)]
+        rates = {stream.rate_hz for stream in draft.recording.streams}
+        rate_hz = rates.pop() if len(rates) == 1 else None
+        for beside, file in draft.events:
+            read = read_events(beside, file, rate_hz, draft.clock, source.primary.path.name)
+            events.extend((f"events:{beside.format}", one) for one in read)
+            files += (SourceFile(role="events", size=file.size, sha256=_sha256(file)),)
+    events.sort(key=lambda event: event[1].onset_s)
+    annotations = [label_annotation(one, name, draft.keep_text, draft.event_labels) for name, one in events]
     flags = set(draft.recording.flags)
-    dropped = any(a.label == "event" and f.text for a, f in zip(annotations, found, strict=True))
+    dropped = any(a.label == "event" and f.text for a, (_, f) in zip(annotations, events, strict=True))
     if dropped and not draft.keep_text:
         flags.add("annotation_text_dropped")
     origin = draft.recording.source.model_copy(update={"files": files})

@@ -3,7 +3,7 @@
 from harmonize_schemas.arrays import ArrayEvents, ArraySource, ArrayStream
 from harmonize_schemas.base import Rate, Strict
 from harmonize_schemas.image import Affine, Image
-from harmonize_schemas.recipe import Defaults, EventSource, LabelOrigin, Origin, Recipe, Table
+from harmonize_schemas.recipe import ChannelRule, Defaults, EventSource, LabelOrigin, Origin, Recipe, Table
 from harmonize_schemas.recording import (
     SCHEMA_VERSION,
     Acquisition,
@@ -17,7 +17,7 @@ from harmonize_schemas.recording import (
     SourceFile,
 )
 from harmonize_schemas.signals import Channel, Prefilter, Segment, SignalStream
-from harmonize_schemas.vocabulary import vocabulary
+from harmonize_schemas.vocabulary import nearest, vocabulary
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -28,6 +28,7 @@ __all__ = [
     "ArraySource",
     "ArrayStream",
     "Channel",
+    "ChannelRule",
     "Defaults",
     "Demographics",
     "EventSource",
@@ -47,5 +48,6 @@ __all__ = [
     "SourceFile",
     "Strict",
     "Table",
+    "nearest",
     "vocabulary",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 from string import Formatter
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harmonize_schemas.arrays import ArraySource
 from harmonize_schemas.base import Strict
-from harmonize_schemas.vocabulary import AnnotationLabel, ChannelType, Modality
+from harmonize_schemas.vocabulary import AnnotationLabel, ChannelType, Modality, nearest
 
 PATH_FACTS = frozenset({"path", "name", "stem", "folder", "member"})
 """What every source has without a pattern: its path below the folder given without suffix, its file name with
@@ -57,7 +56,8 @@ class Origin(Strict):
 
     The text found is missing if it is blank or in ``missing``; else ``pattern`` takes its first group (or the
     group "value") out of it, and ``map`` turns codes into values (None: no value). A code that ``map`` does not
-    name is left out and flagged. ``unit`` is the unit of a number, where it is not the field's own.
+    name is left out and flagged, or kept as it is (``otherwise``). ``unit`` is the unit of a number where it is
+    not the field's own; ``format`` is that of a date (strptime; else ISO 8601).
     """
 
     column: str | None = None
@@ -66,9 +66,11 @@ class Origin(Strict):
     sidecar: str | None = None
     value: Scalar | None = None
     map: CodeMap | None = None
+    otherwise: Literal["drop", "keep"] = "drop"
     pattern: Pattern | None = None
     missing: Annotated[tuple[str, ...], BeforeValidator(_missing)] = ()
     unit: str | None = None
+    format: str | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -84,16 +86,19 @@ Origins = Annotated[tuple[Origin, ...], BeforeValidator(_tuple)]
 
 class LabelOrigin(Origin):
     """A label. ``parse`` says what the text is: one value ("text", "number", "bool"), a "list" of codes
-    between ``separator``s, or a "dict" of codes with numbers, in JSON or Python notation."""
+    between ``separator``s (or the keys of a dict), or a "dict" of codes with numbers, in JSON or Python
+    notation. ``lookup`` ("table.column") replaces each code by that column of the row whose key it is; codes
+    without one are left out."""
 
     parse: Literal["text", "number", "bool", "list", "dict"] = "text"
     separator: str = ","
+    lookup: str | None = None
 
 
 class Fields(Strict):
     """The schema's fields and where their values come from. They go over what the file itself says.
 
-    ``start`` is a date and time (``start_format``: of strptime, else ISO 8601), used for relative times only.
+    ``start`` is a date and time, used for relative times only.
     """
 
     subject: Origins = ()
@@ -126,12 +131,13 @@ class Table(Strict):
 
     A source's row is the one whose ``key`` columns equal the ``match`` texts: templates over path groups,
     ``{path}``, ``{name}``, ``{stem}``, ``{folder}``, ``{member}`` and columns of earlier tables
-    (``{table.column}``). Every column is read as text. JSON: a list of objects.
+    (``{table.column}``); a table without ``match`` serves ``lookup``s. Every column is read as text. JSON: a
+    list of objects.
     """
 
     file: str
     key: Texts
-    match: Texts
+    match: Texts = ()
     separator: str | None = None
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
     header: tuple[str, ...] = ()
@@ -139,7 +145,7 @@ class Table(Strict):
 
     @model_validator(mode="after")
     def _as_many(self) -> Self:
-        if len(self.key) != len(self.match):
+        if self.match and len(self.key) != len(self.match):
             raise ValueError(f"{len(self.key)} key columns and {len(self.match)} templates to match")
         return self
 
@@ -273,8 +279,9 @@ class Recipe(Strict):
                 raise ValueError(
                     f"{place}: no pattern of paths has a group {origin.path!r}{nearest(origin.path, groups)}"
                 )
-            if origin.column is not None:
-                self._check_column(place, origin.column)
+            for column in (origin.column, getattr(origin, "lookup", None)):
+                if column is not None:
+                    self._check_column(place, column)
         return self
 
     def _check_column(self, place: str, column: str) -> None:
@@ -289,10 +296,3 @@ class Recipe(Strict):
 def template_names(template: str) -> list[str]:
     """Names in braces: "{study}/{list.path}" -> ["study", "list.path"]."""
     return [name for _, name, _, _ in Formatter().parse(template) if name]
-
-
-def nearest(name: str, known: set[str] | frozenset[str]) -> str:
-    """ "; did you mean ...?" for a name that is close to a known one, else the known ones."""
-    if close := get_close_matches(name, sorted(known), 1, 0.6):
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(sorted(known))}" if known else ""

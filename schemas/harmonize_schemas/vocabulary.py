@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -24,12 +25,20 @@ def vocabulary(name: str) -> Mapping[str, Entry]:
     return MappingProxyType(json.loads(text)["terms"])
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean ...?" for a name that is close to a known one; else the known ones, if they are few."""
+    names = sorted(known)
+    if close := get_close_matches(name, names, 1, 0.6):
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(names)}" if 0 < len(names) <= 40 else ""
+
+
 def term_type(name: str) -> Any:
     """A pydantic type that accepts only the terms of a vocabulary."""
 
     def check(value: str) -> str:
         if value not in vocabulary(name):
-            raise ValueError(f"{value!r} is not a term of the vocabulary {name!r}")
+            raise ValueError(f"{value!r} is not a term of the vocabulary {name!r}{nearest(value, vocabulary(name))}")
         return value
 
     return Annotated[str, AfterValidator(check)]

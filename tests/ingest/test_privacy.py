@@ -7,8 +7,10 @@ from datetime import datetime
 
 import pytest
 
-from harmonize.ingest.identify import Policy, draft, first_starts, label_annotation, path_fields
+from harmonize.ingest.facts import Facts, path_facts
+from harmonize.ingest.identify import Known, Policy, draft, first_starts, label_annotation
 from harmonize.ingest.privacy import KeyFileError, ProjectKey, default_key_path, load_key
+from harmonize.ingest.values import resolve
 from harmonize_converters.contract import Described, Description, FoundAnnotation, FoundFile, Identity, SourceFiles
 from harmonize_schemas import Recipe
 from stores import stream
@@ -27,7 +29,9 @@ def drafted(tmp_path, privacy="pseudonym", key=KEY, known=frozenset(), **recipe)
     identity = Identity("MRN123", "ADM9", "St. Elsewhere", "SN777", datetime(2009, 5, 6, 7, 8, 9))
     described = Described(Description("FAKE", "eeg", (stream(10),)), identity)
     subject = policy.pseudonym("sub", "MRN123", "ds")
-    return draft(policy, FakeConverter(), source, described, {subject: datetime(2009, 5, 6, 7, 8, 0)}, known)
+    facts = Facts(path_facts(policy.recipe, source))
+    item = Known(source, described, facts, resolve(policy.recipe, facts, {}, lambda *_: None))
+    return draft(policy, FakeConverter(), item, {subject: datetime(2009, 5, 6, 7, 8, 0)}, known)
 
 
 def test_the_default_key_is_made_once_for_its_owner_only(tmp_path, monkeypatch) -> None:
@@ -106,9 +110,14 @@ def test_defaults_fill_only_what_is_unknown(tmp_path) -> None:
 
 def test_path_fields_take_the_first_pattern_that_matches() -> None:
     recipe = Recipe(dataset="d", paths=(r"^(?P<site>s\d)/(?P<subject>p\d)", r"(?P<subject>p\d)"))
-    assert path_fields(recipe, "root/s1/p2/x.edf") == {"site": "s1", "subject": "p2"}
-    assert path_fields(recipe, "root/p3.edf") == {"subject": "p3"}
-    assert path_fields(recipe, "root/x.edf") == {}
+
+    def facts(key: str) -> dict[str, str]:
+        return path_facts(recipe, SourceFiles("edf", key, (), ()))
+
+    assert facts("root/s1/p2/x.edf") == {
+        "path": "s1/p2/x", "name": "x.edf", "stem": "x", "folder": "s1/p2", "site": "s1", "subject": "p2"
+    }  # fmt: skip
+    assert facts("root/p3.edf") == {"path": "p3", "name": "p3.edf", "stem": "p3", "folder": "", "subject": "p3"}
 
 
 def test_annotation_texts_stay_only_as_vocabulary_terms() -> None:

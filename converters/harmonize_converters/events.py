@@ -1,0 +1,133 @@
+"""Events in files beside a recording, as a recipe names them: tables, EDF+, WFDB, NSRR XML, CHB-MIT summaries."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from fractions import Fraction
+from xml.etree import ElementTree
+
+from harmonize_converters._fields import decimal, decode_text
+from harmonize_converters._open import opened, read_at
+from harmonize_converters._wfdb_annotations import label_of, parse_annotations
+from harmonize_converters.contract import ConversionError, FoundAnnotation, FoundFile
+from harmonize_converters.edf import read_annotations
+from harmonize_schemas import EventSource
+
+MAX_BYTES = 1 << 28
+_BLANK = frozenset({"", "n/a", "na", "nan", "null", "-"})
+_SEIZURE = re.compile(r"Seizure(?: \d+)? (Start|End) Time: *(\d+) *seconds", re.IGNORECASE)
+
+
+def read_events(
+    events: EventSource, file: FoundFile, rate_hz: Fraction | None, start: datetime | None, record: str
+) -> list[FoundAnnotation]:
+    """All events of one side file, by onset in s from the recording's start.
+
+    ``rate_hz`` is that of the recording (for onsets in samples), ``start`` its date and time (for files that
+    have their own), ``record`` its file name (for files about several). Labels go through the recipe's map.
+    Raises ``ConversionError``.
+    """
+    if file.size > MAX_BYTES:
+        raise ConversionError("implausible_size", where="events")
+    with opened(file) as handle:
+        raw = read_at(handle, 0, file.size) if events.format != "edf" else b""
+    if events.format == "table":
+        found = list(_table(events, decode_text(raw), rate_hz))
+    elif events.format == "edf":
+        began, texts = read_annotations(file)
+        shift = (began - start).total_seconds() if began and start else 0.0
+        found = [_moved(one, shift) for one in texts]
+    elif events.format == "wfdb":
+        found = list(_wfdb(raw, rate_hz))
+    elif events.format == "nsrr_xml":
+        found = list(_nsrr(raw))
+    else:
+        found = list(_chbmit(decode_text(raw), record))
+    return sorted((_labelled(events, one) for one in found), key=lambda one: one.onset_s)
+
+
+def _labelled(events: EventSource, one: FoundAnnotation) -> FoundAnnotation:
+    label = events.map.get((one.text or "").strip()) or one.label
+    return FoundAnnotation(one.onset_s, one.duration_s, one.text, label, one.channel)
+
+
+def _moved(one: FoundAnnotation, seconds: float) -> FoundAnnotation:
+    return FoundAnnotation(one.onset_s + seconds, one.duration_s, one.text, one.label, one.channel)
+
+
+def _table(events: EventSource, text: str, rate_hz: Fraction | None) -> Iterator[FoundAnnotation]:
+    factor = {"s": 1.0, "ms": 1e-3, "samples": float(1 / rate_hz) if rate_hz else None}[events.unit]
+    if factor is None:
+        raise ConversionError("invalid_header", "Events in samples need a recording with one rate.", "events")
+    separator = events.separator or ("\t" if "\t" in text.partition("\n")[0] else ",")
+    lines = (line for line in text.lstrip("\N{ZERO WIDTH NO-BREAK SPACE}").splitlines() if not line.startswith("#"))
+    rows = csv.DictReader(lines, events.header or None, delimiter=separator)
+    for number, row in enumerate(rows, 1):
+        where = f"row {number} of the events"
+        onset_s = _number(row, events.onset, where)
+        if onset_s is None:
+            continue
+        duration = _number(row, events.duration, where)
+        stop = _number(row, events.stop, where)
+        if stop is not None:
+            duration = max(0.0, stop - onset_s)
+        label = row.get(events.label) if events.label else None
+        yield FoundAnnotation(
+            onset_s * factor, None if duration is None else duration * factor, (label or "").strip() or None
+        )
+
+
+def _number(row: dict[str, str], column: str | None, where: str) -> float | None:
+    if column is None:
+        return None
+    if column not in row:
+        raise ConversionError("invalid_header", "The table of events lacks a column that the recipe names.", where)
+    text = (row[column] or "").strip()
+    if text.casefold() in _BLANK:
+        return None
+    if (value := decimal(text)) is None:
+        raise ConversionError("corrupt", "A time of an event is no number.", where)
+    return float(value)
+
+
+def _wfdb(raw: bytes, rate_hz: Fraction | None) -> Iterator[FoundAnnotation]:
+    parsed = parse_annotations(raw)
+    rate = parsed.resolution or rate_hz
+    if rate is None:
+        raise ConversionError("invalid_header", "The annotations have no time resolution.", "events")
+    for mark in parsed.marks:
+        label, text = label_of(mark, parsed.defined)
+        yield FoundAnnotation(float(mark.time / rate), None, text, label)
+
+
+def _nsrr(raw: bytes) -> Iterator[FoundAnnotation]:
+    """ScoredEvents of the National Sleep Research Resource: EventConcept ("Wake|0"), Start and Duration in s."""
+    try:
+        root = ElementTree.fromstring(raw)
+    except (ElementTree.ParseError, ValueError):
+        raise ConversionError("corrupt", "The events are not XML.", "events") from None
+    for event in root.iter("ScoredEvent"):
+        start, duration = decimal(event.findtext("Start", "")), decimal(event.findtext("Duration", ""))
+        if start is None:
+            raise ConversionError("corrupt", "A scored event has no start.", "events")
+        text = event.findtext("EventConcept") or event.findtext("Name")
+        yield FoundAnnotation(float(start), None if duration is None else float(duration), text)
+
+
+def _chbmit(text: str, record: str) -> Iterator[FoundAnnotation]:
+    """Seizures of one file in a CHB-MIT summary ("File Name: chb01_03.edf", "Seizure 1 Start Time: 2996 seconds")."""
+    for block in re.split(r"(?m)^File Name: *", text)[1:]:
+        if block.split(None, 1)[:1] != [record]:
+            continue
+        begin: float | None = None
+        for kind, seconds in _SEIZURE.findall(block):
+            if kind.lower() == "start":
+                begin = float(seconds)
+            elif begin is not None:
+                yield FoundAnnotation(begin, float(seconds) - begin, "seizure")
+                begin = None
+        if begin is not None:
+            raise ConversionError("corrupt", "A seizure has no end.", "events")
