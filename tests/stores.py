@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harmonize.ingest.rows import recording_row, stream_row
+from harmonize.ingest.rows import label_rows, recording_row, stream_row
 from harmonize.store import create_store
 from harmonize.store.catalog import Batch, commit
 from harmonize.store.parts import Codec, ImagePart, SignalPart
@@ -77,7 +77,8 @@ def write_signals(root: Path, items: Sequence[tuple[Recording, np.ndarray]], cod
     part.close([r for r, _ in items], [0] * len(items))
     rows = [recording_row(r, "state", 0, None) for r, _ in items]
     streams = [stream_row(r, 0, part.path, part.layout, i, part.starts[i]) for i, (r, _) in enumerate(items)]
-    commit(root, Batch(recordings=rows, streams=streams))
+    labels = [row for r, _ in items for row in label_rows(r)]
+    commit(root, Batch(recordings=rows, streams=streams, labels=labels))
 
 
 def write_image(root: Path, one: Recording, planes: np.ndarray) -> None:

@@ -61,7 +61,7 @@ class BatchDataset(Dataset[Sample], ABC):
         """
         if field in self.codes:
             return self.codes[field]
-        rows = self._rows()
+        rows = self._rows(field)
         if field not in rows.columns or rows[field].dtype.is_nested():
             raise ValueError(f"no column {field!r} to group by; there are {sorted(rows.columns)}")
         if rows["recording_id"].to_list() != self._domains.recording_id.tolist():
@@ -69,8 +69,8 @@ class BatchDataset(Dataset[Sample], ABC):
         return encode(rows[field])
 
     @abstractmethod
-    def _rows(self) -> pl.DataFrame:
-        """The table again, in the same order."""
+    def _rows(self, field: str) -> pl.DataFrame:
+        """The table again, in the same order, with the column ``field`` where there is one."""
 
     @abstractmethod
     def row_sizes(self) -> np.ndarray:

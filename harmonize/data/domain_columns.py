@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,17 +29,23 @@ class DomainColumns:
         return out | {name: values[rows] for name, values in self.numbers.items()}
 
 
-def domain_columns(rows: pl.DataFrame, target: str | None) -> DomainColumns:
-    """Encode a table with the columns of ``Store.recordings``. Raises ``ValueError`` for an unknown target."""
-    codes = {name: encode(rows[name]) for name in ("dataset", "site", "subject", "sex")}
+def domain_columns(rows: pl.DataFrame, target: str | None, domains: Sequence[str] = ()) -> DomainColumns:
+    """Encode a table with the columns of ``Store.recordings``, and ``domains`` beyond the usual ones.
+
+    A multi-label target is in ``numbers``, its names in ``codes``. Raises ``ValueError`` for an unknown name.
+    """
+    for name in domains:
+        if name not in rows.columns or rows[name].dtype.is_nested():
+            raise ValueError(f"no column {name!r} to encode; there are {rows.columns}")
+    codes = {name: encode(rows[name]) for name in ("dataset", "site", "subject", "sex", *domains)}
     codes["device"] = encode(device_name(rows))
     columns = {"age": numbers(rows["age"])}
     if target is not None:
         if target not in rows.columns:
             raise ValueError(f"no column {target!r} to take as target; there are {rows.columns}")
         values, named = target_values(rows[target])
-        if named is None:
+        if values.dtype == np.float32:
             columns["target"] = values
-        else:
+        if named is not None:
             codes["target"] = named
     return DomainColumns(rows["recording_id"].to_numpy(), codes, columns)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from harmonize.store import Store
+
 UNKNOWN = -1
 """The code of a missing value."""
 
@@ -47,14 +49,44 @@ def select(frame: pl.DataFrame, where: pl.Expr | str | None) -> pl.DataFrame:
     return frame.filter(pl.sql_expr(where) if isinstance(where, str) else where)
 
 
+def _many_hot(values: pl.Series) -> tuple[np.ndarray, Codes]:
+    names = tuple(values.explode().drop_nulls().unique().sort())
+    hot = np.full((len(values), len(names)), np.nan, np.float32)
+    place = {name: at for at, name in enumerate(names)}
+    for row, found in enumerate(values):
+        if found is not None:
+            hot[row] = 0
+            hot[row, [place[name] for name in found]] = 1
+    return hot, Codes(names, np.full(len(values), UNKNOWN, np.int64))
+
+
+def with_labels(rows: pl.DataFrame, store: Store, where: pl.Expr | str | None, *names: str | None) -> pl.DataFrame:
+    """``rows`` with the store's label columns that the condition or ``names`` mention, and no others."""
+    condition = pl.sql_expr(where) if isinstance(where, str) else where
+    wanted = {name for name in names if name} | set(() if condition is None else condition.meta.root_names())
+    missing = wanted - set(rows.columns)
+    if not missing:
+        return rows
+    labels = store.labels
+    return rows.join(
+        labels.select("recording_id", *sorted(missing & set(labels.columns))),
+        on="recording_id",
+        how="left",
+        maintain_order="left",
+    )
+
+
 def numbers(values: pl.Series) -> np.ndarray:
     """A numeric column as float32, NaN where missing."""
     return values.cast(pl.Float32).fill_null(float("nan")).to_numpy()
 
 
 def target_values(values: pl.Series) -> tuple[np.ndarray, Codes | None]:
-    """A target column as numbers: float32 for numbers (NaN where missing), else codes and their names."""
-    if values.dtype.is_numeric():
+    """A target column as numbers: float32 for numbers and truth values (NaN where missing), float32
+    (row, name) of zeros and ones for multi-labels (all NaN where missing), else codes; and their names."""
+    if values.dtype.is_numeric() or values.dtype == pl.Boolean:
         return numbers(values), None
+    if values.dtype == pl.List:
+        return _many_hot(values)
     codes = encode(values)
     return codes.codes, codes

@@ -10,7 +10,7 @@ import polars as pl
 
 from harmonize.data.batch import BatchDataset, Sample
 from harmonize.data.domain_columns import domain_columns
-from harmonize.data.domains import select
+from harmonize.data.domains import select, with_labels
 from harmonize.data.reader import ArrayReader
 from harmonize.store import Store, open_store
 from harmonize.store.views import ImageView, read_document
@@ -37,7 +37,7 @@ class PatchDataset(BatchDataset):
     patch, stride
         Voxels along x, y, z; ``stride`` None: patches that touch. The last patch of an axis is moved back
         so that it ends with the image; an image smaller than a patch is padded.
-    where, target, transform
+    where, target, domains, transform
         As for ``WindowDataset``.
 
     Samples are dicts: ``image`` float32 (1, x, y, z), value = stored * slope + intercept; ``mask`` bool of
@@ -56,11 +56,12 @@ class PatchDataset(BatchDataset):
         stride: Triple | None = None,
         where: pl.Expr | str | None = None,
         target: str | None = None,
+        domains: Sequence[str] = (),
         transform: Callable[[Sample], Sample] | None = None,
     ) -> None:
         store = store if isinstance(store, Store) else open_store(store)
         self._opened, self._where = (store.path, store.version), where
-        table = _images(store, where)
+        table = _images(store, where, target, *domains)
         if table.is_empty():
             raise ValueError("the store has no image that meets this condition")
         self.patch = patch
@@ -71,7 +72,7 @@ class PatchDataset(BatchDataset):
                 raise ValueError(f"{name} has several values a voxel, which patches cannot hold yet")
             self._images.append(image)
         self._groups = [f"{group}/0" for group in table["image"]]
-        super().__init__(domain_columns(table, target), transform)
+        super().__init__(domain_columns(table, target, domains), transform)
         self._starts = [self._grid(image, patch if stride is None else stride) for image in self._images]
         counts = [int(np.prod([len(axis) for axis in starts])) for starts in self._starts]
         self._ends = np.cumsum(counts)
@@ -81,8 +82,8 @@ class PatchDataset(BatchDataset):
         """Patches of each image."""
         return np.diff(self._ends, prepend=0)
 
-    def _rows(self) -> pl.DataFrame:
-        return _images(open_store(*self._opened), self._where)
+    def _rows(self, field: str) -> pl.DataFrame:
+        return _images(open_store(*self._opened), self._where, field)
 
     def _grid(self, image: Image, stride: Triple) -> tuple[np.ndarray, ...]:
         x, y, z, t = _sizes(image)
@@ -126,8 +127,9 @@ class PatchDataset(BatchDataset):
         mask[inside] = known
 
 
-def _images(store: Store, where: pl.Expr | str | None) -> pl.DataFrame:
-    return select(store.recordings.filter(pl.col("image").is_not_null()), where).sort("recording_id")
+def _images(store: Store, where: pl.Expr | str | None, *names: str | None) -> pl.DataFrame:
+    images = store.recordings.filter(pl.col("image").is_not_null())
+    return select(with_labels(images, store, where, *names), where).sort("recording_id")
 
 
 def _sizes(image: Image) -> tuple[int, int, int, int]:

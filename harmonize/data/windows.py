@@ -12,7 +12,7 @@ import polars as pl
 
 from harmonize.data.batch import BatchDataset, Sample
 from harmonize.data.domain_columns import domain_columns
-from harmonize.data.domains import select
+from harmonize.data.domains import select, with_labels
 from harmonize.data.index import index_windows, samples_of
 from harmonize.data.reader import ArrayReader
 from harmonize.data.resample import Resampling, resample, resampling
@@ -36,10 +36,13 @@ class WindowDataset(BatchDataset):
         Canonical names, in the order wanted; what a recording lacks is zero and False in
         ``channel_mask``. None: all channels, which must then be the same for all streams.
     where
-        A polars expression or an SQL condition over the columns of ``Store.recordings`` and ``rate_hz``,
-        ``stream``, ``layout``, ``n_channels`` of its streams.
+        A polars expression or an SQL condition over the columns of ``Store.recordings`` and ``Store.labels``
+        and ``rate_hz``, ``stream``, ``layout``, ``n_channels`` of its streams.
     target
-        A column of ``Store.recordings``: float32, or codes of its values for text.
+        A column of these: float32 for numbers, codes of its values for text, float32 (name,) of zeros and
+        ones for a multi-label (its names in ``codes["target"].names``).
+    domains
+        More columns to put into samples as codes ("device_model", "fold", a label).
     transform
         Applied to each sample (a dict) before it is returned.
 
@@ -66,11 +69,12 @@ class WindowDataset(BatchDataset):
         channels: Sequence[str] | None = None,
         where: pl.Expr | str | None = None,
         target: str | None = None,
+        domains: Sequence[str] = (),
         transform: Callable[[Sample], Sample] | None = None,
     ) -> None:
         store = store if isinstance(store, Store) else open_store(store)
         self._opened, self._choice = (store.path, store.version), (where, channels)
-        table = _streams(store, where, channels)
+        table = _streams(store, where, channels, target, *domains)
         if table.is_empty():
             raise ValueError("no stream of the store has these channels, or meets this condition")
         self.channels: tuple[str, ...] = tuple(channels) if channels is not None else _common_channels(table)
@@ -81,7 +85,7 @@ class WindowDataset(BatchDataset):
         self._index = index_windows(table, window, window if stride is None else stride)
         if len(self._index) == 0:
             raise ValueError(f"no stream is as long as a window of {window} s")
-        super().__init__(domain_columns(table, target), transform)
+        super().__init__(domain_columns(table, target, domains), transform)
         self._parts = [f"{part}/samples" for part in table["part"]]
         self._maps = _ChannelMaps(table, self.channels)
         rates = [Fraction(n, d) for n, d in table.select("rate_num", "rate_den").iter_rows()]
@@ -96,8 +100,8 @@ class WindowDataset(BatchDataset):
         per_run = np.diff(self._index.ends, prepend=0)
         return np.bincount(self._index.stream, per_run, len(self._parts)).astype(np.int64)
 
-    def _rows(self) -> pl.DataFrame:
-        return _streams(open_store(*self._opened), *self._choice)
+    def _rows(self, field: str) -> pl.DataFrame:
+        return _streams(open_store(*self._opened), *self._choice, field)
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """Samples that are views of one batch."""
@@ -192,13 +196,15 @@ class _ChannelMaps:
         return self._maps[int(self._which[stream])]
 
 
-def _streams(store: Store, where: pl.Expr | str | None, channels: Sequence[str] | None) -> pl.DataFrame:
+def _streams(
+    store: Store, where: pl.Expr | str | None, channels: Sequence[str] | None, *names: str | None
+) -> pl.DataFrame:
     """Streams joined with their recordings, in an order that does not depend on how they were written."""
     table = store.streams.drop("commit").join(store.recordings, on="recording_id", how="inner")
     table = table.with_columns(
         rate_hz=pl.col("rate_num") / pl.col("rate_den"), n_channels=pl.col("channels").list.len()
     )
-    table = select(table, where)
+    table = select(with_labels(table, store, where, *names), where)
     if channels is not None:
         table = table.filter(pl.col("channels").list.set_intersection(list(channels)).list.len() > 0)
     return table.sort("recording_id", "stream_index")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harmonize.store.catalog import Row
-from harmonize_schemas import Annotation, Recording, SignalStream
+from harmonize_schemas import Annotation, Label, Recording, SignalStream
 
 
 def recording_row(
@@ -93,20 +93,23 @@ def label_rows(recording: Recording) -> list[Row]:
     (a truth value is 0 or 1), also those that go with a code."""
     rows: list[Row] = []
     for name, label in recording.labels.items():
-        pairs: Iterable[tuple[str | None, float | None]]
-        if isinstance(label, dict):
-            pairs = label.items()
-        elif isinstance(label, tuple):
-            pairs = ((value, None) for value in label)
-        elif isinstance(label, str):
-            pairs = ((label, None),)
-        else:
-            pairs = ((None, float(label)),)
+        kind, pairs = _values_of(label)
         rows.extend(
-            {"recording_id": recording.recording_id, "name": name, "value": value, "number": number}
+            {"recording_id": recording.recording_id, "name": name, "kind": kind, "value": value, "number": number}
             for value, number in pairs
         )
     return rows
+
+
+def _values_of(label: Label) -> tuple[str, list[tuple[str | None, float | None]]]:
+    """The kind of a label, and its values with their numbers."""
+    if isinstance(label, dict):
+        return "dict", list(label.items())
+    if isinstance(label, tuple):
+        return "list", [(value, None) for value in label]
+    if isinstance(label, str):
+        return "text", [(label, None)]
+    return ("bool" if isinstance(label, bool) else "number"), [(None, float(label))]
 
 
 def source_rows(recording: Recording, shared: bool) -> list[Row]:

@@ -43,7 +43,7 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
         "channel": INT, "source": TEXT, "commit": TEXT,
     },
     "labels": {
-        "recording_id": TEXT, "name": TEXT, "value": TEXT, "number": REAL, "commit": TEXT,
+        "recording_id": TEXT, "name": TEXT, "kind": TEXT, "value": TEXT, "number": REAL, "commit": TEXT,
     },
     "sources": {
         "recording_id": TEXT, "role": TEXT, "size": INT, "sha256": TEXT, "shared": BOOL, "commit": TEXT,
@@ -161,11 +161,15 @@ def read_committed(root: Path, table: str, recordings: pl.DataFrame) -> pl.DataF
     return read(root, table).join(named, on=["recording_id", "commit"], how="semi")
 
 
-def replace_derived(root: Path, table: str, frame: pl.DataFrame, store_version: int) -> None:
-    """Put a table of ``DERIVED`` in place of the one there, and remember which version of the store it is of."""
+def replace_derived(root: Path, table: str, frame: pl.DataFrame, store_version: int, where: str | None = None) -> None:
+    """Put a table of ``DERIVED`` in place of the one there (of its rows ``where``, an SQL condition), and
+    remember which version of the store it is of."""
     note = CommitProperties(custom_metadata={"store_version": str(store_version)})
     frame = frame.select(pl.col(name).cast(kind) for name, kind in DERIVED[table].items())
-    write_deltalake(_uri(root, table), frame, mode="overwrite", commit_properties=note)
+    there = where is not None and DeltaTable.is_deltatable(_uri(root, table))
+    write_deltalake(
+        _uri(root, table), frame, mode="overwrite", predicate=where if there else None, commit_properties=note
+    )
 
 
 def read_derived(root: Path, table: str) -> tuple[pl.DataFrame, int | None]:

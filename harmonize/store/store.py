@@ -13,6 +13,7 @@ from zarr.errors import GroupNotFoundError
 
 from harmonize.store import catalog
 from harmonize.store.errors import StoreError
+from harmonize.store.labels import widen
 from harmonize.store.sharded import ShardedArray
 from harmonize.store.views import ImageView, RecordingView, SignalView, read_document
 
@@ -52,6 +53,17 @@ class Store:
         """One row an event."""
         frame = catalog.read_committed(self.path, "annotations", self._recordings)
         return frame.sort("recording_id", "onset_s", maintain_order=True)
+
+    @cached_property
+    def labels(self) -> pl.DataFrame:
+        """One row a recording that has labels, one column a label: text, number or truth value, or a list of
+        texts for a multi-label (its numbers, if any, are in the documents and in ``label_rows``)."""
+        return widen(self.label_rows)
+
+    @cached_property
+    def label_rows(self) -> pl.DataFrame:
+        """One row a value of a label: name, kind (text, number, bool, list, dict), value and number."""
+        return catalog.read_committed(self.path, "labels", self._recordings)
 
     @cached_property
     def sources(self) -> pl.DataFrame:
