@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from harmonize.cli_splits import duplicates_command, splits_app
 from harmonize.ingest import KeyFileError, convert, load_key
 from harmonize.ingest.convert import Outcome, scan
 from harmonize.ingest.identify import Policy
@@ -34,6 +35,9 @@ app = typer.Typer(
 )
 out = Console()
 err = Console(stderr=True)
+
+app.command("duplicates")(duplicates_command)
+app.add_typer(splits_app, name="splits")
 
 StorePath = Annotated[Path, typer.Argument(help="A store.", metavar="STORE")]
 Sources = Annotated[list[Path], typer.Argument(help="Files or folders.", metavar="SOURCE...")]

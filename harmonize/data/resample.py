@@ -39,7 +39,8 @@ def resampling(rate: Fraction, target: Fraction) -> Resampling | None:
 
 
 @cache
-def _filter(up: int, down: int) -> np.ndarray:
+def low_pass(up: int, down: int) -> np.ndarray:
+    """Taps of the anti-aliasing filter at ``up`` times the rate (for scipy.signal.resample_poly)."""
     slow = max(up, down)
     taps: np.ndarray = firwin(2 * HALF_TAPS * slow + 1, 1 / slow, window=("kaiser", 5.0)).astype(np.float32)
     return taps
@@ -51,5 +52,5 @@ def resample(padded: np.ndarray, plan: Resampling, n_out: int) -> np.ndarray:
     Output sample k lies at time k / target after the window's first sample. Polyphase FIR with a Kaiser
     window (scipy.signal.resample_poly); missing samples (NaN) spread over the filter's length.
     """
-    whole = resample_poly(padded, plan.up, plan.down, axis=1, window=_filter(plan.up, plan.down))
+    whole = resample_poly(padded, plan.up, plan.down, axis=1, window=low_pass(plan.up, plan.down))
     return np.asarray(whole[:, plan.margin_out : plan.margin_out + n_out], np.float32)
