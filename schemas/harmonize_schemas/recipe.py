@@ -40,7 +40,7 @@ def _tuple(value: Any) -> Any:
 
 
 def _missing(value: Any) -> Any:
-    return tuple(_text(item) for item in value) if isinstance(value, list | tuple) else value
+    return tuple(_text(item) for item in (value if isinstance(value, list | tuple) else [value]))
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
