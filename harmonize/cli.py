@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from harmonize.cli_recipe import app as recipe_app
 from harmonize.cli_splits import duplicates_command, splits_app
 from harmonize.ingest import KeyFileError, convert, load_key
 from harmonize.ingest.convert import Outcome, scan
@@ -33,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # tracebacks with local variables would show paths and names
     help="Raw biosignals and medical images into one Zarr store with one schema.",
 )
+app.add_typer(recipe_app, name="recipe")
 out = Console()
 err = Console(stderr=True)
 

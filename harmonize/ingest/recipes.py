@@ -92,7 +92,7 @@ def read_recipe(file: Path) -> Recipe:
     try:
         return Recipe.model_validate(document.value, strict=False)
     except ValidationError as error:
-        told = [f"{file.name}, line {document.line(one['loc'])}: {_explain(one)}" for one in error.errors()]
+        told = [f"{file.name}, line {document.line(_place(one))}: {_explain(one)}" for one in error.errors()]
         raise RecipeError("\n".join(told)) from None
 
 
@@ -124,15 +124,23 @@ def _lines(node: yaml.Node, place: Place, file: Path) -> Iterator[tuple[Place, i
             yield from _lines(value, (*place, index), file)
 
 
+def _place(error: ErrorDetails) -> Place:
+    """Where an error is; what concerns the whole recipe starts with the place ("fields.sex.0: ...")."""
+    if error["loc"]:
+        return error["loc"]
+    named = error["msg"].removeprefix("Value error, ").partition(": ")[0]
+    return tuple(int(step) if step.isdigit() else step for step in named.split("."))
+
+
 def _explain(error: ErrorDetails) -> str:
-    place = ".".join(map(str, error["loc"])) or "recipe"
+    place = ".".join(map(str, error["loc"]))
     if error["type"] == "extra_forbidden":
         *outer, name = error["loc"]
         return f"{place}: there is no field {name!r}{nearest(str(name), _known_names(tuple(outer)))}"
     message = error["msg"].removeprefix("Value error, ")
     found = error["input"]
     shown = f" (found {found!r})" if isinstance(found, str | int | float) and repr(found) not in message else ""
-    return f"{place}: {message}{shown}"
+    return f"{place}: {message}{shown}" if place else message
 
 
 @cache

@@ -252,28 +252,30 @@ class Recipe(Strict):
         if self.keep_text:
             return self
         if self.text:
-            raise ValueError("text is stored only where text_deidentified says who states that it is de-identified")
+            raise ValueError("text: it is stored only where text_deidentified says who states that it is de-identified")
         for name, label in self.labels.items():
             if label.parse in ("text", "list", "dict") and label.map is None:
-                raise ValueError(f"label {name!r} could hold free text: give it a map, or set text_deidentified")
+                raise ValueError(f"labels.{name}: it could hold free text; give it a map, or set text_deidentified")
         return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
         groups = {name for pattern in self.paths for name in re.compile(pattern).groupindex}
         used = {origin.path for _, origin in self.origins() if origin.path}
-        templates = [t for table in self.tables.values() for t in (table.file, *table.match)]
-        templates += [events.file for events in self.events]
-        for template in templates:
+        templates = [
+            (f"tables.{name}", text) for name, table in self.tables.items() for text in (table.file, *table.match)
+        ]
+        templates += [(f"events.{i}", events.file) for i, events in enumerate(self.events)]
+        for place, template in templates:
             for name in template_names(template):
                 head = name.partition(".")[0]
-                if head not in groups | PATH_FACTS | set(self.tables) | {"subject", "session"}:
-                    raise ValueError(f"{{{name}}} is no group of paths and no table{nearest(name, groups)}")
+                if head not in groups | PATH_FACTS | set(self.tables):
+                    raise ValueError(f"{place}: {{{name}}} is no group of paths and no table{nearest(name, groups)}")
                 used.add(head)
         known = set(Fields.model_fields) | used | ({"bids"} if self.layout == "bids" else set())
         if unused := groups - known:
             name = min(unused)
-            raise ValueError(f"group {name!r} of paths is no field and nothing uses it{nearest(name, known)}")
+            raise ValueError(f"paths: group {name!r} is no field and nothing uses it{nearest(name, known)}")
         for place, origin in self.origins():
             if origin.path and origin.path not in groups | PATH_FACTS and self.layout != "bids":
                 raise ValueError(

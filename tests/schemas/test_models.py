@@ -93,7 +93,7 @@ def test_an_image_must_be_consistent(change) -> None:
 
 
 def test_a_recipe_names_only_known_groups() -> None:
-    with pytest.raises(ValidationError, match="group 'hospital' of paths is no field"):
+    with pytest.raises(ValidationError, match="group 'hospital' is no field"):
         Recipe(dataset="d", paths=(r"(?P<hospital>\w+)",))
     with pytest.raises(ValidationError, match="privcy"):
         Recipe.model_validate({"dataset": "d", "privcy": "keep"})
