@@ -24,6 +24,7 @@ from harmonize.data.fingerprint import (
     RATE_HZ,
     agreement,
     anchors,
+    edge,
     n_trace,
     radius,
     shifted,
@@ -245,7 +246,8 @@ def _compare(
 ) -> tuple[float, int, float, float]:
     """Similarity, channels that agree, seconds compared and exact lag of two runs near a lag (trace samples)."""
     n_a, n_b = traces.runs[a].n_trace, traces.runs[b].n_trace
-    low, high = max(0, int(np.ceil(lag)) + 1), min(n_a, int(n_b + lag) - 1)
+    edge_a, edge_b = edge(traces.runs[a].rate), edge(traces.runs[b].rate) + 3  # 3: cubic interpolation, steps of lag
+    low, high = max(edge_a, int(np.ceil(lag)) + edge_b), min(n_a - edge_a, int(n_b + lag) - edge_b)
     if high - low < min_overlap_s * RATE_HZ:
         return 0.0, 0, 0.0, lag
 

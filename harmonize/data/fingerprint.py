@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import correlate1d, maximum_filter1d
 from scipy.signal import resample_poly
 
-from harmonize.data.resample import low_pass, resampling
+from harmonize.data.resample import HALF_TAPS, low_pass, resampling
 
 RATE_HZ = 100
 LOWEST_RATE_HZ = 50
@@ -50,19 +50,27 @@ def n_trace(n_samples: int, rate: Fraction) -> int:
     return int(n_samples * RATE_HZ / rate)
 
 
+def edge(rate: Fraction) -> int:
+    """Trace samples at either end of a run that the filters leave unknown (0.4 to 0.7 s)."""
+    plan = resampling(rate, Fraction(RATE_HZ))
+    taps = 0 if plan is None else -(-HALF_TAPS * max(plan.up, plan.down) // plan.down)
+    return len(KERNEL) // 2 + taps
+
+
 def trace(read: Read, n_samples: int, rate: Fraction, first: int, stop: int) -> np.ndarray:
     """Trace (channel, stop - first) of a run of ``n_samples`` at ``rate``; sample k lies k / RATE_HZ seconds after
-    the run's first. float32, NaN at the run's edges (0.4 to 0.7 s) and around missing samples.
+    the run's first. float32, NaN at the run's edges (see ``edge``) and around missing samples.
     """
     plan = resampling(rate, Fraction(RATE_HZ))
-    up, down, margin = (1, 1, 0) if plan is None else (plan.up, plan.down, plan.margin_out)
-    need = margin + len(KERNEL) // 2
+    up, down = (1, 1) if plan is None else (plan.up, plan.down)
+    need = edge(rate)
     step = max(0, (first - need) // up)
     values = read(step * down, min(n_samples, -(-(stop + need) // up) * down))
     values = (values - values[:, :1]).astype(np.float32)
     if plan is not None:
         values = resample_poly(values, up, down, axis=1, window=low_pass(up, down))
-        values[:, :margin] = values[:, values.shape[1] - margin :] = np.nan
+        taps = need - len(KERNEL) // 2
+        values[:, :taps] = values[:, values.shape[1] - taps :] = np.nan
     banded = correlate1d(values, KERNEL, axis=1, mode="constant", cval=np.nan)
     out = np.full((len(values), stop - first), np.nan, np.float32)
     have = banded[:, first - step * up : stop - step * up]

@@ -137,7 +137,7 @@ def _assign(store: Store, name: str, plan: Plan, earlier: pl.DataFrame | None) -
     recordings = store.recordings
     if recordings.is_empty():
         raise ValueError("the store has no recordings")
-    labels = catalog.read_committed(store.path, "labels", recordings)
+    labels = store.label_rows
     tied = _groups(store, plan)
     match plan.method:
         case "random" | "kfold":
