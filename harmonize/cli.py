@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from harmonize.cli_audit import audit_command
 from harmonize.cli_recipe import app as recipe_app
 from harmonize.cli_splits import duplicates_command, splits_app
 from harmonize.ingest import KeyFileError, convert, load_key
@@ -38,6 +39,7 @@ app.add_typer(recipe_app, name="recipe")
 out = Console()
 err = Console(stderr=True)
 
+app.command("audit")(audit_command)
 app.command("duplicates")(duplicates_command)
 app.add_typer(splits_app, name="splits")
 
