@@ -56,5 +56,7 @@ def _ruled(channel: Channel, rules: Mapping[str, ChannelRule]) -> Channel:
             "scale": channel.scale / before * factor,
             "offset": channel.offset / before * factor,
             "reference": known.reference or channel.reference,
+            "status": rule.status,
+            "position": rule.position or channel.position,
         }
     )

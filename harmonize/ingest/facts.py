@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from string import Formatter
 
+from harmonize.ingest.bids import BidsTree
 from harmonize.ingest.find import found_file, root_of
 from harmonize.ingest.recipes import RecipeError
 from harmonize.ingest.tables import Row, TableRows, check_column, read_table
 from harmonize_converters.contract import FoundFile, SourceFiles
-from harmonize_schemas import EventSource, Recipe
-from harmonize_schemas.recipe import template_names
+from harmonize_schemas import ChannelRule, EventSource, Recipe
+from harmonize_schemas.recipe import BIDS_TABLES, template_names
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,15 @@ class Facts:
     rows: Mapping[str, Row | None] = field(default_factory=dict)
     sidecar: Mapping[str, object] = field(default_factory=dict)
     events: tuple[tuple[EventSource, FoundFile], ...] = ()
+    channels: Mapping[str, ChannelRule] = field(default_factory=dict)
 
     def state(self) -> list[str]:
         """Texts that change when what lies around the source changes."""
         rows = [f"{name}:{sorted(row.items()) if row else None}" for name, row in self.rows.items()]
         files = [f"{file.key}:{file.size}:{file.mtime_ns}" for _, file in self.events]
-        return [*rows, *files, *(f"{key}={value}" for key, value in self.sidecar.items())]
+        sidecar = [f"{key}={value}" for key, value in self.sidecar.items()]
+        channels = [f"{name}:{rule.model_dump_json()}" for name, rule in self.channels.items()]
+        return [*rows, *files, *sidecar, *channels]
 
 
 def path_facts(recipe: Recipe, source: SourceFiles) -> dict[str, str]:
@@ -59,6 +63,7 @@ class Surroundings:
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
         self.tables: dict[tuple[str, Path], TableRows] = {}
+        self._trees: dict[Path, BidsTree] = {}
 
     def facts(self, source: SourceFiles) -> Facts:
         """The facts of one source. Raises ``RecipeError`` for a table that is missing or lacks a column."""
@@ -76,7 +81,11 @@ class Surroundings:
             for events in self._recipe.events
             if (file := side_file(root, fill(events.file, path, rows, escape=True)))
         ]
-        return Facts(path, rows, {}, tuple(events))
+        if self._recipe.layout != "bids":
+            return Facts(path, rows, {}, tuple(events), self._recipe.channels)
+        tree = self._trees.setdefault(root, BidsTree(root)).facts(source.primary.path)
+        channels = {**tree.channels, **self._recipe.channels}
+        return Facts({**path, **tree.path}, {**rows, **tree.rows}, tree.sidecar, (*events, *tree.events), channels)
 
     def lookup(self, source: SourceFiles, name: str, code: str) -> Row | None:
         """The row of a code in a table without ``match``."""
@@ -114,7 +123,7 @@ class Surroundings:
 def split_column(recipe: Recipe, text: str) -> tuple[str, str]:
     """ "table.column", or "column" where there is one table, to table and column."""
     table, dot, column = text.partition(".")
-    if dot and (table in recipe.tables or len(recipe.tables) != 1):
+    if dot and (table in recipe.tables or table in BIDS_TABLES or len(recipe.tables) != 1):
         return table, column
     return next(iter(recipe.tables), ""), text
 

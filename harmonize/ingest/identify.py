@@ -143,7 +143,7 @@ def draft(
     source, values, recipe = known.source, known.values, policy.recipe
     description, identity, fields = known.described.description, known.described.identity, known.values.fields
     subject, start = known.subject(policy), known.start
-    streams, modality = apply_rules(description, recipe.channels)
+    streams, modality = apply_rules(description, known.facts.channels)
     flags = set(description.flags) - CHANNEL_FLAGS | stream_flags(streams)
     start_s = None
     if subject is None:

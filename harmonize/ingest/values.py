@@ -24,6 +24,11 @@ _UNITS: dict[str, dict[str, float]] = {
     "weight_kg": {"kg": 1, "g": 1e-3, "lb": 0.45359237},
     "field_strength_t": {"T": 1, "G": 1e-4},
     "line_frequency_hz": {"Hz": 1},
+    "repetition_time_s": {"s": 1, "ms": 1e-3},
+    "echo_time_s": {"s": 1, "ms": 1e-3},
+    "inversion_time_s": {"s": 1, "ms": 1e-3},
+    "flip_angle_deg": {"deg": 1},
+    "slice_thickness_mm": {"mm": 1},
 }
 _PLAUSIBLE = {
     "age_years": (0, 130),
@@ -31,6 +36,11 @@ _PLAUSIBLE = {
     "weight_kg": (0.2, 700),
     "field_strength_t": (1e-3, 25),
     "line_frequency_hz": (50, 60),
+    "repetition_time_s": (0, 1000),
+    "echo_time_s": (0, 100),
+    "inversion_time_s": (0, 100),
+    "flip_angle_deg": (-360, 360),
+    "slice_thickness_mm": (1e-6, 1000),
 }
 _WORDS = {
     "sex": {"m": "male", "male": "male", "f": "female", "female": "female", "o": "other", "other": "other"},
@@ -173,6 +183,8 @@ def _label(origin: LabelOrigin, text: str, lookup: Lookup) -> tuple[Label | None
             return (number, []) if math.isfinite(number) else (None, [text])
         if origin.parse == "bool":
             return _TRUTH[plain(_scalar_text(mapped)).casefold()], []
+        if origin.parse == "word" and not re.fullmatch(r"[A-Za-z0-9]{1,32}", text):
+            raise ValueError(text)
         if origin.lookup is not None:
             return _looked_up(origin.lookup, str(mapped), lookup), []
         return mapped, []

@@ -17,6 +17,9 @@ PATH_FACTS = frozenset({"path", "name", "stem", "folder", "member"})
 """What every source has without a pattern: its path below the folder given without suffix, its file name with
 and without suffix, its folder, and its name inside a file that holds many."""
 
+BIDS_TABLES = frozenset({"participants", "sessions", "scans"})
+"""Tables that ``layout: bids`` reads by itself."""
+
 
 def _texts(value: Any) -> Any:
     """Keys of a mapping as text: YAML reads ``0:`` as a number, tables are read as text."""
@@ -85,12 +88,13 @@ Origins = Annotated[tuple[Origin, ...], BeforeValidator(_tuple)]
 
 
 class LabelOrigin(Origin):
-    """A label. ``parse`` says what the text is: one value ("text", "number", "bool"), a "list" of codes
+    """A label. ``parse`` says what the text is: one value ("text", "word" of at most 32
+    letters and digits, "number", "bool"), a "list" of codes
     between ``separator``s (or the keys of a dict), or a "dict" of codes with numbers, in JSON or Python
     notation. ``lookup`` ("table.column") replaces each code by that column of the row whose key it is; codes
     without one are left out."""
 
-    parse: Literal["text", "number", "bool", "list", "dict"] = "text"
+    parse: Literal["text", "word", "number", "bool", "list", "dict"] = "text"
     separator: str = ","
     lookup: str | None = None
 
@@ -111,6 +115,11 @@ class Fields(Strict):
     reference: Origins = ()
     line_frequency_hz: Origins = ()
     field_strength_t: Origins = ()
+    repetition_time_s: Origins = ()
+    echo_time_s: Origins = ()
+    inversion_time_s: Origins = ()
+    flip_angle_deg: Origins = ()
+    slice_thickness_mm: Origins = ()
     modality: Origins = ()
     body_part: Origins = ()
     age_years: Origins = ()
@@ -174,11 +183,14 @@ class EventSource(Strict):
 
 class ChannelRule(Strict):
     """What a channel label of this data set means: canonical ``name`` (of the vocabulary, or one of its own
-    with a ``type``), and the ``unit`` of a label whose unit the file leaves blank."""
+    with a ``type``), the ``unit`` of a label whose unit the file leaves blank, whether it is a bad channel, and
+    its ``position`` (mm, RAS in the subject's head)."""
 
     name: str | None = None
     type: ChannelType | None = None
     unit: str | None = None
+    status: Literal["good", "bad"] | None = None
+    position: tuple[float, float, float] | None = None
 
 
 class Defaults(Strict):
@@ -288,7 +300,7 @@ class Recipe(Strict):
 
     def _check_column(self, place: str, column: str) -> None:
         table, dot, _ = column.partition(".")
-        names = set(self.tables) | ({"participants", "sessions", "scans"} if self.layout == "bids" else set())
+        names = set(self.tables) | (BIDS_TABLES if self.layout == "bids" else set())
         if len(self.tables) == 1 and table not in names:
             return
         if not dot or table not in names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,7 @@ class Channel(Strict):
     ``missing_value`` is missing data and reads as NaN (FIDELITY S09). ``calibrated`` is False where the
     source gives no usable calibration: then scale is 1 and offset 0 unless the format has a default
     (FIDELITY S04, S08). ``position`` is in mm, in the subject's RAS head frame.
+    ``status``: what people found of the whole recording's channel; its samples are kept as they are.
     """
 
     label: str
@@ -49,6 +50,7 @@ class Channel(Strict):
     anode: str | None = None
     cathode: str | None = None
     position: tuple[float, float, float] | None = None
+    status: Literal["good", "bad"] | None = None
 
 
 class Segment(Strict):
