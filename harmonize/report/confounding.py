@@ -46,17 +46,22 @@ def _pair(first: pl.DataFrame, factor: str, name: str, values: pl.Series) -> tup
     if both["factor"].n_unique() < 2 or both["target"].n_unique() < 2:
         return None
     numeric = values.dtype.is_numeric()
-    group = both["factor"].rank("dense").to_numpy().astype(np.int64)
     if len(both) < MIN_PERSONS:
         strength, means = None, f"not judged: fewer than {MIN_PERSONS} persons"
     else:
         if numeric:
-            strength = omega(group, both["target"].cast(pl.Float64).to_numpy())
+            strength = omega(_codes(both["factor"]), both["target"].cast(pl.Float64).to_numpy())
         else:
-            strength = cramers_v(crosstab(group, both["target"].rank("dense").to_numpy().astype(np.int64)))
+            counts = both.group_by("factor", "target").len()
+            codes = (_codes(counts["factor"]), _codes(counts["target"]))
+            strength = cramers_v(crosstab(*codes, counts["len"].to_numpy().astype(np.int64)))
         means = "not judged: too few per value" if strength is None else in_words(strength)
     measure = "ω" if numeric else "V"
     return factor, name, measure, strength, means, len(both), both["factor"].n_unique()
+
+
+def _codes(values: pl.Series) -> np.ndarray:
+    return values.rank("dense").to_numpy().astype(np.int64)
 
 
 def _label_columns(first: pl.DataFrame, labels: pl.DataFrame) -> Iterator[tuple[str, pl.Series]]:

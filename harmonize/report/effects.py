@@ -9,12 +9,17 @@ Ints = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
 
 
-def crosstab(a: Ints, b: Ints) -> Ints:
-    """Counts (values of a, values of b) of two columns of codes; values that do not occur are left out."""
+def crosstab(a: Ints, b: Ints, times: Ints | None = None) -> Ints:
+    """Counts (values of a, values of b) of two columns of codes; values that do not occur are left out.
+
+    ``times`` says how often each pair stands for itself; None: once.
+    """
     _, rows = np.unique(a, return_inverse=True)
     _, columns = np.unique(b, return_inverse=True)
     shape = (int(rows.max()) + 1, int(columns.max()) + 1)
-    return np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)
+    table = np.zeros(shape, np.int64)
+    np.add.at(table, (rows, columns), 1 if times is None else times)
+    return table
 
 
 def cramers_v(table: Ints) -> float | None:
