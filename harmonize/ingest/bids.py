@@ -114,7 +114,8 @@ class BidsTree:
         return table.row((value,)) if table else None
 
     def _inherited(self, file: Path, top: Path, suffix: str, ending: str) -> list[Path]:
-        """Files that apply to a data file: in its folder or above, of its suffix, with no entity that it lacks.
+        """Files that apply to a data file: in its folder or above, of one suffix, with no entity that it lacks
+        (but "space", which tells electrodes of several coordinate systems apart).
 
         In the order in which later ones override earlier ones: from the top down, fewer entities first.
         """
@@ -126,7 +127,7 @@ class BidsTree:
             for one in self._listing(folder):
                 if one.name.endswith(f"{suffix}{ending}"):
                     found, of = entities(one.name)
-                    if of == suffix and found.items() <= own:
+                    if of == suffix and {key: found[key] for key in found if key != "space"}.items() <= own:
                         here.append((len(found), one))
             applicable += [one for _, one in sorted(here)]
         return applicable
@@ -166,21 +167,27 @@ class BidsTree:
 
     def _positions(self, file: Path, top: Path) -> dict[str, tuple[float, float, float]]:
         """Positions in mm, from coordinate systems whose axes are RAS in the subject's head."""
-        electrodes = self._inherited(file, top, "electrodes", ".tsv")
-        system: dict[str, object] = {}
-        for one in self._inherited(file, top, "coordsystem", ".json"):
-            system |= self._load(one)
-        found: dict[str, tuple[float, float, float]] = {}
-        for kind in ("EEG", "iEEG", "EMG"):
-            factor = _MM.get(str(system.get(f"{kind}CoordinateUnits")))
-            if factor is None or system.get(f"{kind}CoordinateSystem") not in RAS_SYSTEMS:
-                continue
-            for row in (row for one in electrodes[-1:] for row in _rows(one)):
-                values = [_number(row.get(axis)) for axis in "xyz"]
-                if row.get("name") and None not in values:
-                    x, y, z = (factor * value for value in values if value is not None)
-                    found[str(row["name"])] = (x, y, z)
-        return found
+        systems = self._inherited(file, top, "coordsystem", ".json")
+        for table in reversed(self._inherited(file, top, "electrodes", ".tsv")):
+            space = entities(table.name)[0].get("space")
+            system: dict[str, object] = {}
+            for one in systems:
+                if entities(one.name)[0].get("space") == space:
+                    system |= self._load(one)
+            for kind in ("EEG", "iEEG", "EMG"):
+                factor = _MM.get(str(system.get(f"{kind}CoordinateUnits")))
+                if factor is not None and system.get(f"{kind}CoordinateSystem") in RAS_SYSTEMS:
+                    return _places(table, factor)
+        return {}
+
+
+def _places(table: Path, factor: float) -> dict[str, tuple[float, float, float]]:
+    found: dict[str, tuple[float, float, float]] = {}
+    for row in _rows(table):
+        x, y, z = (_number(row.get(axis)) for axis in "xyz")
+        if row.get("name") and x is not None and y is not None and z is not None:
+            found[str(row["name"])] = (factor * x, factor * y, factor * z)
+    return found
 
 
 def _rule(row: Row) -> ChannelRule:
