@@ -125,8 +125,8 @@ def sample_between(traces: np.ndarray, channel: np.ndarray, at: np.ndarray) -> n
 def shifted(traces: np.ndarray, start: float, n: int) -> np.ndarray:
     """``n`` samples of traces from the fractional place ``start`` on; NaN outside."""
     whole = int(np.floor(start))
-    padded = np.full((len(traces), n + 3), np.nan, np.float32)
-    low, high = max(0, whole - 1), min(traces.shape[1], whole + n + 2)
+    padded = np.full((len(traces), n + 4), np.nan, np.float32)  # one more: rounding may reach the next sample
+    low, high = max(0, whole - 1), min(traces.shape[1], whole + n + 3)
     if high > low:
         padded[:, low - whole + 1 : high - whole + 1] = traces[:, low:high]
     every = np.arange(len(traces))[:, None]

@@ -190,6 +190,9 @@ def test_shifting_between_samples() -> None:
     moved = shifted(wave, 100.37, 50)[0]
     np.testing.assert_allclose(moved, np.cos(2 * np.pi * (100.37 + np.arange(50)) / 25), atol=2e-3)
     assert np.isnan(shifted(wave, 398.5, 10)[0, 3:]).all()
+    np.testing.assert_allclose(shifted(wave, 100 - 1e-14, 50), shifted(wave, 100, 50), atol=1e-6)
+    assert np.isfinite(shifted(wave, 2 - 1e-16, 390)).all()
+    assert np.isnan(shifted(wave, -1e-17, 390)[0, 0])
 
 
 def test_agreement_is_pearson_s_r_block_by_block() -> None:
