@@ -14,7 +14,8 @@ from harmonize.report.confounding import MAX_VALUES, MIN_PERSONS, MIN_PRESENT
 from harmonize.report.html import Cell, dots, grid, page, paragraph, pyramid, table
 
 MEASURES = ("recordings", "subjects", "hours", "windows")
-MAX_ROWS, MAX_COLUMNS, MAX_DOTS, LABEL_ROWS = 25, 9, 24, 12
+MAX_ROWS, MAX_COLUMNS, MAX_DOTS = 25, 8, 24
+LABELS_OPEN, LABEL_ROWS = 4, 12
 CLAY = "180,85,45"
 Rows = list[dict[str, Any]]
 
@@ -55,12 +56,14 @@ def _counts(audit: Audit) -> Iterator[str]:
 def _count_table(frame: pl.DataFrame, keys: list[str], limit: int = MAX_ROWS) -> str:
     ordered = frame.sort("recordings", *keys, descending=[True, *(False for _ in keys)], nulls_last=True)
     rows: Rows = ordered.head(limit).to_dicts()
-    measures = [name for name in MEASURES if name in frame.columns]
+    names = MEASURES if len(keys) == 1 else ("recordings", "subjects", "hours")
+    measures = [name for name in names if name in frame.columns]
     most = max((row["recordings"] or 0 for row in rows), default=0) or 1
     head = [*(TITLES.get(key, key.replace("_", " ")).lower() for key in keys), *(f"{name} #" for name in measures)]
     cells = [[*(_text(row[key]) for key in keys), *(number(row, name) for name in measures)] for row in rows]
     more = paragraph(f"and {len(ordered) - limit:,} more", "soft") if len(ordered) > limit else ""
-    return table(head, cells, [(row["recordings"] or 0) / most for row in rows]) + more
+    bars = [(row["recordings"] or 0) / most for row in rows] if len(keys) == 1 else None
+    return table(head, cells, bars) + more
 
 
 def _text(value: Any) -> str:
@@ -127,20 +130,24 @@ def _labels(audit: Audit) -> Iterator[str]:
         "A recording with several values of a label counts for each of them. Labels without a value count as "
         "“(number)”. The most frequent values are shown; all are in the JSON.", "soft",
     )  # fmt: skip
-    sites = _order(audit, "site", MAX_COLUMNS)
-    opened = 0
-    for (name,), frame in audit.labels.group_by("name", maintain_order=True):
-        opened += (whole := 2 <= len(frame) <= LABEL_ROWS and opened < 3)
+    sites = _order(audit, "site", len(audit.by["site"]))
+    order = audit.labels.group_by("name").agg(pl.col("recordings").max()).drop_nulls()
+    order = order.sort("recordings", "name", descending=[True, False])
+    for place, name in enumerate(order["name"]):
+        frame = audit.labels.filter(pl.col("name") == name)
         values = "1 value" if len(frame) == 1 else f"{len(frame):,} values"
-        yield f"<details{' open' if whole else ''}><summary>{escape(str(name))}: {values}</summary>"
+        yield f"<details{' open' if place < LABELS_OPEN else ''}><summary>{escape(name)}: {values}</summary>"
         yield _count_table(frame.drop("name"), ["value"], LABEL_ROWS)
         shown = frame.sort("recordings", "value", descending=[True, False], nulls_last=True)["value"].head(LABEL_ROWS)
         by_site = audit.label_sites.filter((pl.col("name") == name) & pl.col("value").is_in(shown.implode()))
-        here = [site for site in sites if site in set(by_site["site"])]
+        has = set(by_site["site"])
+        here = [site for site in sites if site in has][:MAX_COLUMNS]
         if len(here) > 1:
             yield _grid(by_site, "value", "site", shown.to_list(), here, _sizes(audit, "site"), down=True)
             yield paragraph("Recordings by value and site. Shading: share of the site.", "soft")
         yield "</details>"
+    if small := sorted(set(audit.labels["name"]) - set(order["name"])):
+        yield paragraph(f"Labels all of whose values are too small to report: {', '.join(small)}.")
 
 
 def _sizes(audit: Audit, key: str) -> dict[str, int]:
@@ -195,16 +202,21 @@ def _strength(row: dict[str, Any]) -> str:
 def _missing(audit: Audit) -> Iterator[str]:
     yield "<h2>What is missing</h2>"
     yield from _share_grid(audit.missing, "field", "field", "Every field is known everywhere.", CLAY)
-    whole = audit.missing.group_by("field").agg(pl.col("share").min()).filter(pl.col("share") == 1)["field"].sort()
-    if len(whole):
-        yield paragraph(f"In no recording of a site that can be shown: {', '.join(whole)}.")
+    if whole := _everywhere(audit.missing, "field"):
+        yield paragraph(f"Known in no recording: {', '.join(whole)}.")
+
+
+def _everywhere(frame: pl.DataFrame, key: str) -> list[str]:
+    """What has a share of 1 at every site, none of them hidden."""
+    whole = (pl.col("share") == 1).fill_null(False).all()
+    return frame.group_by(key).agg(whole).filter("share")[key].sort().to_list()
 
 
 def _share_grid(frame: pl.DataFrame, key: str, corner: str, none: str, hue: str) -> Iterator[str]:
     """Shares by site; what is nowhere, and what is missing everywhere, is left to a sentence."""
     some = frame.filter((pl.col("share") > 0) | pl.col("hidden").is_not_null())[key].unique()
-    everywhere = frame.group_by(key).agg(pl.col("share").min()).filter(pl.col("share") == 1)[key]
-    names = [name for name in some.sort() if name not in set(everywhere)]
+    everywhere = _everywhere(frame, key)
+    names = [name for name in some.sort() if name not in everywhere]
     sizes = frame.group_by("site").agg(pl.col("of").max()).sort("of", "site", descending=[True, False], nulls_last=True)
     sites = sizes["site"].head(MAX_COLUMNS).to_list()
     if not names:

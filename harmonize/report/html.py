@@ -16,8 +16,8 @@ h2 { font-size:20px; margin:44px 0 6px; padding-top:14px; border-top:2px solid v
 h3 { font-size:15px; margin:22px 0 6px; font-weight:600 }
 p { max-width:76ch; margin:6px 0 } .soft { color:var(--soft) }
 ul.findings { max-width:84ch; padding-left:20px } ul.findings li { margin:5px 0 }
-.totals { display:flex; flex-wrap:wrap; gap:10px 36px; margin:20px 0 8px }
-.totals div { min-width:84px } .totals b { display:block; font-size:25px; font-weight:600; line-height:1.2 }
+.totals { display:flex; flex-wrap:wrap; gap:10px 26px; margin:20px 0 8px }
+.totals b { display:block; font-size:25px; font-weight:600; line-height:1.2 }
 .totals span { color:var(--soft); font-size:13px }
 .columns { display:grid; grid-template-columns:1fr 1fr; gap:4px 40px } .columns > div { min-width:0 }
 .scroll { overflow-x:auto }
@@ -26,8 +26,9 @@ th { text-align:left; font-weight:600; color:var(--soft); font-size:12.5px; vert
 th, td { padding:3px 10px 3px 0; border-bottom:1px solid var(--line) }
 td.n, th.n { text-align:right; font-variant-numeric:tabular-nums; white-space:nowrap }
 td.small { color:var(--soft); font-style:italic }
-td.name { min-width:230px; max-width:420px; overflow-wrap:break-word }
-table:not(.grid) td.n { min-width:84px }
+td.name { max-width:420px; overflow-wrap:break-word }
+table:not(.grid) td.name:first-child:has(+ td.n) { min-width:230px }
+table:not(.grid) td.n { min-width:76px }
 td.bar { width:190px; padding-left:8px }
 td.bar i { display:block; height:10px; background:var(--fill); border-radius:1px }
 table.grid td.n, table.grid th.n { padding:4px 8px; border:2px solid var(--paper); text-align:center; min-width:58px }
@@ -87,7 +88,7 @@ def grid(
     hue: str = "47,111,159",
 ) -> str:
     """Shaded cells, rows by columns; what is in no cell stays empty."""
-    head = "".join(f'<th class="n">{escape(name)}</th>' for name in columns)
+    head = "".join(f'<th class="n">{escape(name).replace("/", "/<wbr>")}</th>' for name in columns)
     lines = []
     for row in rows:
         line = ""

@@ -175,7 +175,7 @@ class Outline(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.links += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "rect", "line", "circle"):
+        if tag not in ("meta", "rect", "line", "circle", "wbr"):
             self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
