@@ -39,7 +39,8 @@ def canonical_name(label: str) -> Name:
     """A label as found ("EEG Fpz-REF", "Fc5.", "AVR") to its canonical name.
 
     EDF+ labels start with their type (edfplus.info/specs/edftexts.html); EEGMMIDB pads with dots. A
-    label that is in no vocabulary is kept, with the type its EDF+ prefix names or "misc".
+    label that is in no vocabulary is kept, with the type its EDF+ prefix names or "misc". Two electrodes
+    with a hyphen are a bipolar derivation: "FP1-F7" is Fp1-F7 and "C4-A1" is C4-M1.
     """
     text = " ".join(label.split()).rstrip(". ")
     prefix = _TYPE_PREFIX.match(text)
@@ -50,6 +51,9 @@ def canonical_name(label: str) -> Name:
         if term := _aliases().get(candidate.casefold()):
             found = reference.group(1).upper() if reference and candidate == bare else None
             return Name(term, vocabulary("channels")[term]["type"], True, found)
+    pair = [_aliases().get(part.strip().casefold(), "") for part in bare.split("-")]
+    if len(pair) == 2 and all(vocabulary("channels").get(name, {}).get("type") == "eeg" for name in pair):
+        return Name("-".join(pair), "eeg", True)
     kind = {"eeg": "eeg", "ecg": "ecg", "ekg": "ecg", "eog": "eog", "emg": "emg"}
     first = re.split(r"[\s.:_-]", text, maxsplit=1)[0].casefold()
     return Name(text or "unnamed", kind.get(first, "misc"), False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from fractions import Fraction
 from xml.etree import ElementTree
@@ -41,7 +41,7 @@ def read_events(
         shift = (began - start).total_seconds() if began and start else 0.0
         found = [_moved(one, shift) for one in texts]
     elif events.format == "wfdb":
-        found = list(_wfdb(raw, rate_hz))
+        found = _paired(_wfdb(raw, rate_hz))
     elif events.format == "nsrr_xml":
         found = list(_nsrr(raw))
     else:
@@ -101,6 +101,23 @@ def _wfdb(raw: bytes, rate_hz: Fraction | None) -> Iterator[FoundAnnotation]:
     for mark in parsed.marks:
         label, text = label_of(mark, parsed.defined)
         yield FoundAnnotation(float(mark.time / rate), None, text, label)
+
+
+def _paired(marks: Iterable[FoundAnnotation]) -> list[FoundAnnotation]:
+    """"(x" and the "x)" that follows as one event "x" with a duration; what nothing ends ("(AFIB") stays."""
+    events: list[FoundAnnotation] = []
+    begun: dict[str, int] = {}
+    for mark in sorted(marks, key=lambda mark: mark.onset_s):
+        text = mark.text or ""
+        if text.endswith(")") and (at := begun.pop(text[:-1], None)) is not None:
+            first = events[at]
+            duration_s = mark.onset_s - first.onset_s
+            events[at] = FoundAnnotation(first.onset_s, duration_s, text[:-1], None, first.channel)
+            continue
+        if text.startswith("("):
+            begun[text[1:]] = len(events)
+        events.append(mark)
+    return events
 
 
 def _nsrr(raw: bytes) -> Iterator[FoundAnnotation]:

@@ -105,5 +105,5 @@ def _joined(found: Scan) -> Iterator[Joined]:
         if not table.match:
             continue
         read = [rows for (of, _), rows in around.tables.items() if of == name] if around else []
-        without = [one.source.key for one in found.known if one.facts.rows.get(name) is None]
+        without = [one.source.key for one in found.known if name in one.facts.rows and not one.facts.rows[name]]
         yield Joined(name, sum(len(rows.frame) for rows in read), sum(len(rows.used) for rows in read), without)

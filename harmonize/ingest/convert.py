@@ -129,7 +129,7 @@ def scan(
         state.failures = len(result.failures)
         progress(state)
     result.known = described
-    first = first_starts((one.subject(policy), one.start) for one in described)
+    first = first_starts((one.subject(policy), one.start(policy)) for one in described)
     again = {policy.source_id(one.source.key) for one in described}
     before = frozenset(row["subject"] for key, row in known.items() if key not in again and row["subject"])
     for item in described:

@@ -72,10 +72,12 @@ class Surroundings:
         rows: dict[str, Row | None] = {}
         for name, table in self._recipe.tables.items():
             if table.match:
-                key = [fill(template, path, rows) for template in table.match]
+                filled = (fill(template, path, rows) for template in table.match)
+                key = tuple(text for text in filled if text is not None)
+                if len(key) < len(table.match):
+                    continue
                 at = self._table(name, root, path, rows)
-                texts = tuple(text for text in key if text is not None)
-                rows[name] = at.row(texts) if at is not None and len(texts) == len(key) else None
+                rows[name] = at.row(key) if at is not None else None
         events = [
             (events, file)
             for events in self._recipe.events
@@ -106,7 +108,7 @@ class Surroundings:
             frame = read_table(file.path, table)
             for column in self._columns(name):
                 check_column(frame.columns, column, name)
-            self.tables[name, file.path] = TableRows(frame, table.key, name)
+            self.tables[name, file.path] = TableRows(frame, table.key, name, table.ignore_case)
         return self.tables[name, file.path]
 
     def _columns(self, name: str) -> list[str]:

@@ -112,10 +112,10 @@ class Known:
         found = self.values.fields.get("subject") or self.described.identity.subject
         return policy.pseudonym("sub", found, policy.recipe.dataset)
 
-    @property
-    def start(self) -> datetime | None:
+    def start(self, policy: Policy) -> datetime | None:
         """When it began, by the clock of where it was."""
-        start: datetime | None = self.values.fields.get("start") or self.described.identity.start
+        own = self.described.identity.start if policy.recipe.dates == "kept" else None
+        start: datetime | None = self.values.fields.get("start") or own
         return start
 
 
@@ -142,7 +142,7 @@ def draft(
     """
     source, values, recipe = known.source, known.values, policy.recipe
     description, identity, fields = known.described.description, known.described.identity, known.values.fields
-    subject, start = known.subject(policy), known.start
+    subject, start = known.subject(policy), known.start(policy)
     streams, modality = apply_rules(description, known.facts.channels)
     flags = set(description.flags) - CHANNEL_FLAGS | stream_flags(streams)
     start_s = None

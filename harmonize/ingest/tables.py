@@ -6,7 +6,7 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import polars as pl
@@ -26,27 +26,32 @@ def plain(text: str) -> str:
 class TableRows:
     """The rows of one table by key. ``used`` counts how often each row was asked for."""
 
-    def __init__(self, frame: pl.DataFrame, key: tuple[str, ...], name: str) -> None:
+    def __init__(self, frame: pl.DataFrame, key: tuple[str, ...], name: str, ignore_case: bool = False) -> None:
         for column in key:
             check_column(frame.columns, column, name)
         self.frame = frame
         self.used: Counter[int] = Counter()
+        self._ignore_case = ignore_case
         self._index: dict[tuple[str, ...], int] = {}
         self._differing: set[tuple[str, ...]] = set()
         for number, values in enumerate(frame.select(key).iter_rows()):
-            found = tuple(plain(value or "") for value in values)
+            found = self._compared(value or "" for value in values)
             first = self._index.setdefault(found, number)
             if first != number and frame.row(first) != frame.row(number):
                 self._differing.add(found)
 
     def row(self, key: tuple[str, ...]) -> Row | None:
         """The row of a key; None where there is none, or several that differ."""
-        found = tuple(map(plain, key))
+        found = self._compared(key)
         number = self._index.get(found)
         if number is None or found in self._differing:
             return None
         self.used[number] += 1
         return self.frame.row(number, named=True)
+
+    def _compared(self, key: Iterable[str]) -> tuple[str, ...]:
+        texts = map(plain, key)
+        return tuple(text.casefold() for text in texts) if self._ignore_case else tuple(texts)
 
 
 def check_column(columns: list[str], column: str, table: str) -> None:

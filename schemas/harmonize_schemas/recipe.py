@@ -140,8 +140,9 @@ class Table(Strict):
 
     A source's row is the one whose ``key`` columns equal the ``match`` texts: templates over path groups,
     ``{path}``, ``{name}``, ``{stem}``, ``{folder}``, ``{member}`` and columns of earlier tables
-    (``{table.column}``); a table without ``match`` serves ``lookup``s. Every column is read as text. JSON: a
-    list of objects.
+    (``{table.column}``); a table without ``match`` serves ``lookup``s. A source for which a template has no
+    value is not the table's concern. Every column is read as text. JSON: a list of objects. ``ignore_case``:
+    keys are compared without case (files aa0001, table AA0001).
     """
 
     file: str
@@ -151,6 +152,7 @@ class Table(Strict):
     encoding: Literal["utf-8", "latin-1"] = "utf-8"
     header: tuple[str, ...] = ()
     """Column names, for a file whose first line is a row already."""
+    ignore_case: bool = False
 
     @model_validator(mode="after")
     def _as_many(self) -> Self:
@@ -219,6 +221,7 @@ class Recipe(Strict):
     and templates. ``privacy`` "keep" is for data that are public already: identifiers, relative paths and
     annotation texts are then kept as found. ``text_deidentified`` says who states that free text was
     de-identified: without it, and under "pseudonym", no text and no label outside a ``map`` is stored.
+    ``dates`` "made_up" is for files whose own dates say nothing (01.01.85 in all): no relative start follows.
     """
 
     dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
@@ -233,6 +236,7 @@ class Recipe(Strict):
     privacy: Literal["pseudonym", "keep"] = "pseudonym"
     privacy_statement: str | None = None
     text_deidentified: str | None = None
+    dates: Literal["kept", "made_up"] = "kept"
     layout: Literal["bids"] | None = None
     files: Files = Files()
     paths: tuple[Pattern, ...] = ()

@@ -29,6 +29,9 @@ from harmonize_schemas import Channel, vocabulary
         ("SaO2 SpO2", "SpO2", "spo2", None),
         ("Status", "Status", "trigger", None),
         ("  EEG   Cz ", "Cz", "eeg", None),
+        ("EEG Fpz-Cz", "Fpz-Cz", "eeg", None),
+        ("FP1-F7", "Fp1-F7", "eeg", None),
+        ("C4-A1", "C4-M1", "eeg", None),
     ],
 )
 def test_labels_to_canonical_names(label: str, name: str, kind: str, reference: str | None) -> None:
