@@ -17,6 +17,7 @@ from rich.markup import escape
 from harmonize.cli_audit import audit_command
 from harmonize.cli_recipe import app as recipe_app
 from harmonize.cli_splits import duplicates_command, splits_app
+from harmonize.cli_terms import cite_command, metadata_command
 from harmonize.ingest import KeyFileError, convert, load_key
 from harmonize.ingest.convert import Outcome, scan
 from harmonize.ingest.identify import Policy
@@ -40,6 +41,8 @@ out = Console()
 err = Console(stderr=True)
 
 app.command("audit")(audit_command)
+app.command("cite")(cite_command)
+app.command("metadata")(metadata_command)
 app.command("duplicates")(duplicates_command)
 app.add_typer(splits_app, name="splits")
 

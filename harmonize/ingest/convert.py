@@ -235,8 +235,21 @@ def convert(
             version, pending, committed = catalog.commit(root, pending), Batch(), time.monotonic()
     if pending or version is None:
         version = catalog.commit(root, pending)
+    _keep_terms(root, policy, version)
     seconds = time.monotonic() - began
     return Outcome(root, version, converted, found.unchanged, failures, found.side_files, state.bytes_done, seconds)
+
+
+def _keep_terms(root: Path, policy: Policy, version: int) -> None:
+    """Licence, citation and access of the data set, for ``cite``; a run without a recipe leaves them alone."""
+    recipe = policy.recipe
+    known, _ = catalog.read_derived(root, "datasets")
+    row = {name: getattr(recipe, name) for name in catalog.DERIVED["datasets"]}
+    frame = pl.DataFrame([row], schema=catalog.DERIVED["datasets"], orient="row")
+    same = known.filter(dataset=recipe.dataset)
+    if same.equals(frame) or (policy.recipe_sha256 is None and len(same)):
+        return
+    catalog.replace_derived(root, "datasets", frame, version, f"dataset = '{recipe.dataset}'")
 
 
 def _without_duplicates(found: Scan) -> list[Draft]:

@@ -58,6 +58,11 @@ keyed digest of the files' sizes and times; ``start`` is the first sample in the
 SHA-256 of each channel's native samples (of all voxels, in ``recordings``). Labels are long: one row a value,
 several for a multi-label. ``sources`` has a row a file; ``shared`` files hold other recordings too."""
 DERIVED: dict[str, dict[str, pl.DataType]] = {
+    "datasets": {
+        "dataset": TEXT, "title": TEXT, "version": TEXT, "url": TEXT, "licence": TEXT, "licence_url": TEXT,
+        "citation": TEXTS, "access": TEXT, "access_note": TEXT, "privacy": TEXT, "privacy_statement": TEXT,
+        "text_deidentified": TEXT,
+    },
     "duplicates": {
         "recording_a": TEXT, "recording_b": TEXT, "kind": TEXT, "similarity": REAL, "channels": INT,
         "overlap_s": REAL, "lag_s": REAL,
@@ -70,7 +75,8 @@ DERIVED: dict[str, dict[str, pl.DataType]] = {
         "duplicates_version": INT, "sha256": TEXT,
     },
 }  # fmt: skip
-"""Tables computed from a store. They are replaced as a whole and belong to no ``commit``."""
+"""Tables about a store: what recipes say of data sets, and what was computed. They are replaced as a whole, or
+for one data set or split, and belong to no ``commit``."""
 
 Row = dict[str, Any]
 

@@ -71,6 +71,11 @@ class Store:
         return catalog.read_committed(self.path, "sources", self._recordings)
 
     @cached_property
+    def datasets(self) -> pl.DataFrame:
+        """One row a data set: title, licence, citation, access and privacy, as its recipe says."""
+        return catalog.read_derived(self.path, "datasets")[0].sort("dataset")
+
+    @cached_property
     def duplicates(self) -> pl.DataFrame:
         """One row a pair of recordings with the same data, as ``harmonize.data.duplicates`` last found them."""
         return catalog.read_derived(self.path, "duplicates")[0]
@@ -136,7 +141,10 @@ def create_store(path: Path, key_id: str) -> None:
     """
     if (path / "zarr.json").exists():
         if _attributes(path)["key_id"] != key_id:
-            raise StoreError("the store was made under another project key; give that key with --key")
+            raise StoreError(
+                f"the store was made under the project key {_attributes(path)['key_id']}, and this one is {key_id}; "
+                "give that key with --key. A lost key cannot be made again: convert into a new store then"
+            )
         catalog.create_tables(path)
         return
     path.mkdir(parents=True, exist_ok=True)

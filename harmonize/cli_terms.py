@@ -1,0 +1,58 @@
+"""``harmonize cite`` and ``harmonize metadata``: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from harmonize.report.terms import terms, write_metadata
+from harmonize.store import open_store
+
+StorePath = Annotated[Path, typer.Argument(help="A store.", metavar="STORE")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def cite_command(store: StorePath, as_json: AsJson = False) -> None:
+    """List licence, citation and access conditions of every data set inside a store.
+
+    Exit code 1 where a data set's recipe states no licence or no citation.
+    """
+    rows = terms(open_store(store))
+    if as_json:
+        sys.stdout.write(json.dumps(rows.to_dicts(), ensure_ascii=False, indent=1) + "\n")
+    out = Console(quiet=as_json, highlight=False)
+    for row in rows.iter_rows(named=True):
+        title = f" {escape(row['title'])}" if row["title"] else ""
+        release = f", version {row['version']}" if row["version"] else ""
+        out.print(
+            f"[bold]{row['dataset']}[/]{title}{release}: {row['recordings']} recordings, {row['subjects']} subjects"
+        )
+        licence = " ".join(text for text in (row["licence"], row["licence_url"]) if text)
+        out.print(f"  licence: {escape(licence) or '[yellow]not stated in a recipe[/]'}")
+        access = ": ".join(text for text in (row["access"], row["access_note"]) if text)
+        if access:
+            out.print(f"  access: {escape(access)}")
+        if row["url"]:
+            out.print(f"  {row['url']}")
+        for text in row["citation"] or ["[yellow]no citation in a recipe[/]"]:
+            out.print(f"  cite: {escape(text) if row['citation'] else text}", soft_wrap=True)
+    incomplete = any(not row["licence"] or not row["citation"] for row in rows.iter_rows(named=True))
+    raise typer.Exit(1 if incomplete else 0)
+
+
+def metadata_command(
+    store: StorePath,
+    into: Annotated[Path, typer.Option("--into", help="Folder for the files; made where there is none.")],
+    name: Annotated[str | None, typer.Option("--name", help="Name of the whole; default: the store's.")] = None,
+) -> None:
+    """Write Croissant and BIDS metadata about a store: croissant.json, participants.tsv, dataset_description.json."""
+    opened = open_store(store)
+    out = Console()
+    for file in write_metadata(opened, into, name or store.resolve().name.removesuffix(".zarr")):
+        out.print(str(file))
