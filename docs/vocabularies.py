@@ -13,6 +13,7 @@ PAGES = {
     "units": "Units and how they are spelled in files",
     "modalities": "Modalities",
     "annotation_labels": "Annotation labels",
+    "privacy_methods": "How identifiers were treated",
 }
 
 

@@ -189,12 +189,24 @@ def draft(
             method=recipe.privacy,
             key_id=policy.key.key_id,
             annotation_text="kept" if recipe.keep_text else "vocabulary",
+            methods=methods(recipe, description.format),
         ),
     )
     state = policy.source_state(source, known.facts)
     return Draft(
         source, description, recording, state, recipe.keep_text, known.facts.events, recipe.event_labels, identity.start
     )
+
+
+def methods(recipe: Recipe, format_name: str) -> tuple[str, ...]:
+    """Terms of the vocabulary "privacy_methods" for a source; for DICOM also the codes of PS3.15 (CID 7050)."""
+    text = "text_by_statement" if recipe.text_deidentified else "event_text_to_terms"
+    if recipe.privacy == "keep":
+        return ("allow_list", "age_pooled_90", "relative_dates", "kept_as_published")
+    ours = ("allow_list", "age_pooled_90", "keyed_pseudonyms", "relative_dates", text)
+    # Text that a recipe keeps is outside the basic profile.
+    dicom = format_name == "DICOM" and not recipe.text_deidentified
+    return (*ours, "dcm:113100", "dcm:113107", "dcm:113108") if dicom else ours
 
 
 def _acquisition(policy: Policy, found: Acquisition, identity: Identity, fields: Mapping[str, Any]) -> Acquisition:

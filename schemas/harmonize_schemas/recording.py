@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from harmonize_schemas.base import Strict
 from harmonize_schemas.image import Image
 from harmonize_schemas.signals import SignalStream
-from harmonize_schemas.vocabulary import AnnotationLabel, Flag, Modality
+from harmonize_schemas.vocabulary import AnnotationLabel, Flag, Modality, PrivacyMethod
 
 SCHEMA_VERSION: Literal["0.1"] = "0.1"
 
@@ -103,6 +103,7 @@ class Privacy(Strict):
     method: Literal["pseudonym", "keep"]
     key_id: str
     annotation_text: Literal["vocabulary", "kept"]
+    methods: tuple[PrivacyMethod, ...] = ()
 
 
 class Recording(Strict):

@@ -8,7 +8,7 @@ from datetime import datetime
 import pytest
 
 from harmonize.ingest.facts import Facts, path_facts
-from harmonize.ingest.identify import Known, Policy, draft, first_starts, label_annotation
+from harmonize.ingest.identify import Known, Policy, draft, first_starts, label_annotation, methods
 from harmonize.ingest.privacy import KeyFileError, ProjectKey, default_key_path, load_key
 from harmonize.ingest.values import resolve
 from harmonize_converters.contract import Described, Description, FoundAnnotation, FoundFile, Identity, SourceFiles
@@ -133,3 +133,12 @@ def test_the_key_follows_the_environment(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("HARMONIZE_KEY_FILE", str(tmp_path / "deep" / "my.key"))
     assert load_key() == load_key(tmp_path / "deep" / "my.key")
     assert not [name for name in os.listdir(tmp_path / "deep") if name != "my.key"]
+
+
+def test_the_methods_applied_are_recorded(tmp_path) -> None:
+    ours = ("allow_list", "age_pooled_90", "keyed_pseudonyms", "relative_dates", "event_text_to_terms")
+    assert drafted(tmp_path).recording.privacy.methods == ours
+    assert methods(Recipe(dataset="d"), "DICOM") == (*ours, "dcm:113100", "dcm:113107", "dcm:113108")
+    stated = Recipe(dataset="d", text_deidentified="the publisher")
+    assert methods(stated, "DICOM") == (*ours[:4], "text_by_statement")
+    assert "kept_as_published" in methods(Recipe(dataset="d", privacy="keep"), "DICOM")
