@@ -1,126 +1,119 @@
-"""Unique strings planted where identities hide; then every byte of store and log is searched for them."""
+"""Unique strings planted where identities hide; then every byte that harmonize makes is searched for them."""
 
+from __future__ import annotations
+
+import gzip
 import hashlib
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterable
+from pathlib import Path
 
-import nibabel
 import numpy as np
-import pydicom
-import pyedflib
+import pytest
 import zarr
 
 import harmonize as hz
-from harmonize.report.demo_cohort import _ct, _ecg
+from ingest.canaries import DATES, Canaries, plant
 
-DICOM_FIELDS = [
-    "PatientName", "PatientID", "PatientAddress", "OtherPatientNames", "InstitutionName", "InstitutionAddress",
-    "ReferringPhysicianName", "OperatorsName", "StudyDescription", "SeriesDescription", "ProtocolName", "AccessionNumber",
-    "StudyID", "DeviceSerialNumber", "StationName", "PatientComments", "ImageComments", "PerformedProcedureStepDescription",
-]  # fmt: skip
+SHAPES = re.compile(rb"qz\d{6}xk|1\.2\.826\.0\.1\.424242\.\d{6}", re.IGNORECASE)
+HEX = re.compile(rb"[0-9a-f]{16,}")
 
 
-def plant(folder, rng) -> list[str]:
-    """Files of four formats with a canary in every field that can identify; returns the canaries."""
-    planted: list[str] = []
-
-    def canary(where: str) -> str:
-        planted.append(f"Qz{len(planted):02d}{where.replace('_', '')}"[:16])
-        return planted[-1]
-
-    edf = folder / canary("dir") / f"{canary('file')}.edf"
-    edf.parent.mkdir(parents=True)
-    with pyedflib.EdfWriter(str(edf), 1, file_type=pyedflib.FILETYPE_EDFPLUS) as writer:
-        writer.setPatientName(canary("name"))
-        writer.setPatientCode(canary("code"))
-        writer.setPatientAdditional(canary("padd"))
-        writer.setAdmincode(canary("admin"))
-        writer.setTechnician(canary("tech"))
-        writer.setEquipment(canary("equip"))
-        writer.setRecordingAdditional(canary("radd"))
-        writer.setSignalHeaders(
-            [{"label": "EEG C3", "dimension": "uV", "sample_frequency": 100, "physical_min": -100, "physical_max": 100,
-              "digital_min": -32768, "digital_max": 32767, "prefilter": canary("prefilt"), "transducer": canary("transd")}]
-        )  # fmt: skip
-        writer.writeSamples([rng.normal(size=500)])
-        writer.writeAnnotation(1.0, 1.0, canary("note"))
-    _ecg(folder / canary("ecgdir"), rng, 1000.0)
-    with (folder / planted[-1] / "ecg.hea").open("a") as header:
-        header.write(f"# {canary('comment')}\n# Name: {canary('hname')}\n")
-    ct = folder / canary("ctdir")
-    _ct(ct, rng, "M", "m", 1.5)
-    values = {field: canary(field) for field in DICOM_FIELDS}
-    nested, private = canary("nested"), canary("private")
-    for file in ct.iterdir():
-        ds = pydicom.dcmread(file)
-        for field, value in values.items():
-            setattr(ds, field, value)
-        item = pydicom.Dataset()
-        item.CodeMeaning = nested
-        ds.RequestAttributesSequence = [item]
-        ds.private_block(0x0011, "CREATOR", create=True).add_new(1, "LO", private)
-        ds.StudyDate = ds.SeriesDate = ds.AcquisitionDate = "19830217"
-        ds.save_as(file)
-    planted += [
-        str(ds.SeriesInstanceUID),
-        str(ds.StudyInstanceUID),
-        str(ds.FrameOfReferenceUID),
-        "19830217",
-        "1983-02-17",
-    ]
-    image = nibabel.Nifti1Image(rng.integers(0, 99, (9, 9, 9)).astype(np.int16), np.eye(4))
-    for field, size in (("descrip", 80), ("aux_file", 24), ("db_name", 18), ("intent_name", 16)):
-        image.header[field] = canary(field)[:size]
-    nibabel.save(image, folder / f"{canary('nifti')}.nii.gz")
-    (folder / f"{canary('broken')}.edf").write_text(canary("content"))
-    return planted
+def run(*command: str, home: Path) -> tuple[int, bytes]:
+    """A command as a user would run it, with a home of its own; its exit code and all that it said."""
+    environment = os.environ | {
+        "HOME": str(home),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "XDG_CACHE_HOME": str(home / "cache"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "harmonize", *command], capture_output=True, check=False, env=environment
+    )
+    return done.returncode, done.stdout + done.stderr
 
 
-def everything(store: hz.Store) -> bytes:
-    """Every file as it is, every table and document decoded, every attribute."""
-    pieces = [file.read_bytes() for file in store.path.rglob("*") if file.is_file()]
-    pieces += [str(file.relative_to(store.path)).encode() for file in store.path.rglob("*")]
-    for frame in (store.recordings, store.streams, store.annotations, store.failures):
-        pieces.append(frame.write_json().encode())
+def everything(store: hz.Store) -> Iterable[bytes]:
+    """Every file as it is, every table and document decoded, every array with its chunks decoded."""
+    for file in store.path.rglob("*"):
+        yield str(file.relative_to(store.path)).encode()
+        if file.is_file():
+            yield file.read_bytes()
+    for frame in (
+        store.recordings,
+        store.streams,
+        store.annotations,
+        store.label_rows,
+        store.sources,
+        store.failures,
+        store.datasets,
+    ):
+        yield frame.write_json().encode()
     for name in store.recordings["recording_id"]:
-        pieces.append(store[name].meta.model_dump_json().encode())
+        yield store[name].meta.model_dump_json().encode()
     for file in store.path.rglob("zarr.json"):
         node = zarr.open(file.parent, mode="r")
         if isinstance(node, zarr.Array):
-            pieces.append(
-                np.asarray(node[...]).tobytes() if node.dtype.kind != "T" else str(node[...].tolist()).encode()
-            )
-    return b"\0".join(pieces)
+            yield np.asarray(node[...]).tobytes() if node.dtype.kind != "T" else str(node[...].tolist()).encode()
 
 
-def test_no_canary_reaches_store_log_or_error(tmp_path) -> None:
-    planted = plant(tmp_path / "in", np.random.default_rng(0))
-    command = [
-        sys.executable,
-        "-m",
-        "harmonize",
-        "convert",
-        str(tmp_path / "in"),
-        "--into",
-        str(tmp_path / "s.zarr"),
-        "--workers",
-        "1",
-    ]
-    done = subprocess.run(
-        command, capture_output=True, check=False, env=os.environ | {"XDG_CONFIG_HOME": str(tmp_path / "c")}
-    )
-    store = hz.open(tmp_path / "s.zarr")
-    assert sorted(store.recordings["format"].str.to_lowercase()) == ["dicom", "edf+c", "nifti-1", "wfdb"]
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> tuple[Canaries, hz.Store, bytes]:
+    """What was planted, the store, and every byte that was made: store, reports, metadata, logs, caches."""
+    folder = tmp_path_factory.mktemp("canary")
+    planted = plant(folder / "in")
+    store, home = folder / "s.zarr", folder / "home"
+    said = []
+    code, text = run("convert", str(folder / "in"), "--into", str(store), "--workers", "1", home=home)
+    said.append(text)
+    assert code == 1, "one file is damaged"
+    for command in (["ls", str(store)], ["ls", str(store), "--failures"], ["audit", str(store), "--html", str(folder / "out.html")],
+                    ["audit", str(store), "--json"], ["cite", str(store)], ["duplicates", str(store)], ["scan", str(folder / "in")],
+                    ["metadata", str(store), "--into", str(folder / "meta")]):  # fmt: skip
+        said.append(run(*command, home=home)[1])
+    others = [file.read_bytes() for where in (home, folder / "meta") for file in where.rglob("*") if file.is_file()]
+    others.append((folder / "out.html").read_bytes())
+    opened = hz.open(store)
+    return planted, opened, b"\0".join([*everything(opened), *said, *others])
+
+
+def test_every_format_was_converted(made) -> None:
+    _, store, _ = made
+    assert sorted(store.recordings["format"]) == ["DICOM", "EDF+C", "FLAC", "NIfTI-1", "WAVE", "WFDB"]
     assert store.failures["code"].to_list() == ["format_mismatch"]
-    assert len(store.recordings["age"].drop_nulls()) == 1, "typed comments do pass"
-    haystack = everything(store) + done.stdout + done.stderr
-    assert b"C3" in haystack, "the search sees what is there"
-    found = [one for one in planted if one.encode() in haystack]
-    hashed = [
-        one
-        for one in planted
-        for algorithm in ("sha256", "md5", "sha1")
-        if hashlib.new(algorithm, one.encode()).hexdigest()[:16].encode() in haystack
-    ]
-    assert (found, hashed) == ([], [])
+    assert sorted(store.recordings["age"].drop_nulls()) == [30.0, 44.0, 55.0], "typed fields do pass"
+
+
+def test_the_search_sees_what_is_there(made) -> None:
+    """The same search over the sources finds every canary, so finding none elsewhere means something."""
+    planted, store, haystack = made
+    assert b"C3" in haystack
+    files = [file for file in (store.path.parent / "in").rglob("*") if file.is_file()]
+    raw = (gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes() for file in files)
+    sources = b"\0".join([*(str(file).encode() for file in files), *raw])
+    found = {one.lower().decode() for one in SHAPES.findall(sources)}
+    assert {one: where for one, where in planted.planted.items() if one.lower() not in found} == {}
+    assert len(planted.planted) > 3000
+
+
+def test_no_canary_is_anywhere(made) -> None:
+    planted, _, haystack = made
+    found = {one.lower().decode() for one in SHAPES.findall(haystack)}
+    assert {one: where for one, where in planted.planted.items() if one.lower() in found} == {}
+    assert [day for day in DATES if day.encode() in haystack] == []
+
+
+def test_no_plain_hash_of_a_canary_is_anywhere(made) -> None:
+    """A hash without a key would let anyone who guesses a name find it."""
+    planted, _, haystack = made
+    known = {
+        hashlib.new(algorithm, text.encode()).hexdigest()[:16]: where
+        for canary, where in planted.planted.items()
+        for text in (canary, canary.lower(), canary.upper())
+        for algorithm in ("md5", "sha1", "sha256", "sha512", "blake2b")
+    }
+    runs = (match.decode() for match in set(HEX.findall(haystack.lower())))
+    found = {known[part] for run_ in runs for at in range(len(run_) - 15) if (part := run_[at : at + 16]) in known}
+    assert found == set()
