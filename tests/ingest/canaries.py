@@ -213,7 +213,6 @@ def audio(folder: Path, made: Canaries) -> None:
                 "comment",
                 "date",
                 "album",
-                "license",
                 "tracknumber",
                 "genre",
             ):
