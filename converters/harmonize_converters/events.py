@@ -104,7 +104,7 @@ def _wfdb(raw: bytes, rate_hz: Fraction | None) -> Iterator[FoundAnnotation]:
 
 
 def _paired(marks: Iterable[FoundAnnotation]) -> list[FoundAnnotation]:
-    """"(x" and the "x)" that follows as one event "x" with a duration; what nothing ends ("(AFIB") stays."""
+    """One event "x" with a duration for "(x" and the "x)" that follows; what nothing ends ("(AFIB") stays."""
     events: list[FoundAnnotation] = []
     begun: dict[str, int] = {}
     for mark in sorted(marks, key=lambda mark: mark.onset_s):
