@@ -13,7 +13,6 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from harmonize.data.duplicates import find_duplicates, update_duplicates
 from harmonize.data.split_check import Proof, check_split
 from harmonize.data.split_tables import Method, grow_split, make_split, split_runs
 from harmonize.report.tables import print_frame
@@ -40,6 +39,8 @@ def duplicates_command(
     as_json: AsJson = False,
 ) -> None:
     """Find recordings that hold the same data, and keep the pairs in the store."""
+    from harmonize.data.duplicates import find_duplicates, update_duplicates  # scipy.signal takes half a second
+
     opened = open_store(store)
     found = update_duplicates(opened) if near else find_duplicates(opened, near=False)
     if as_json:

@@ -64,6 +64,7 @@ class Surroundings:
         self._recipe = recipe
         self.tables: dict[tuple[str, Path], TableRows] = {}
         self._trees: dict[Path, BidsTree] = {}
+        self._found: dict[tuple[Path, str | None], FoundFile | None] = {}
 
     def facts(self, source: SourceFiles) -> Facts:
         """The facts of one source. Raises ``RecipeError`` for a table that is missing or lacks a column."""
@@ -99,7 +100,9 @@ class Surroundings:
     ) -> TableRows | None:
         table = self._recipe.tables[name]
         pattern = fill(table.file, path, rows, escape=True)
-        file = side_file(root, pattern)
+        if (root, pattern) not in self._found:
+            self._found[root, pattern] = side_file(root, pattern)
+        file = self._found[root, pattern]
         if file is None:
             if pattern is not None and not template_names(table.file):
                 raise RecipeError(f"the recipe's table {name!r} is not there: no {table.file} in the folder given")
