@@ -31,6 +31,7 @@ bench: .venv/ready
 docs: .venv/ready
 	$(BIN)/harmonize schema --write schemas/json
 	$(BIN)/python docs/vocabularies.py
+	$(BIN)/python docs/recipes.py
 
 schemas: docs
 
