@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from fractions import Fraction
 from xml.etree import ElementTree
@@ -22,12 +23,18 @@ _SEIZURE = re.compile(r"Seizure(?: \d+)? (Start|End) Time: *(\d+) *seconds", re.
 
 
 def read_events(
-    events: EventSource, file: FoundFile, rate_hz: Fraction | None, start: datetime | None, record: str
+    events: EventSource,
+    file: FoundFile,
+    rate_hz: Fraction | None,
+    start: datetime | None,
+    record: str,
+    duration_s: float | None = None,
 ) -> list[FoundAnnotation]:
     """All events of one side file, by onset in s from the recording's start.
 
     ``rate_hz`` is that of the recording (for onsets in samples), ``start`` its date and time (for files that
-    have their own), ``record`` its file name (for files about several). Labels go through the recipe's map.
+    have their own), ``record`` its file name (for files about several), ``duration_s`` its length (for states
+    that last to its end). Labels go through the recipe's map.
     Raises ``ConversionError``.
     """
     if file.size > MAX_BYTES:
@@ -46,7 +53,23 @@ def read_events(
         found = list(_nsrr(raw))
     else:
         found = list(_chbmit(decode_text(raw), record))
-    return sorted((_labelled(events, one) for one in found), key=lambda one: one.onset_s)
+    labelled = sorted((_labelled(events, one) for one in found), key=lambda one: one.onset_s)
+    return _lasting(labelled, frozenset(events.states), duration_s)
+
+
+def _lasting(events: list[FoundAnnotation], states: frozenset[str], end_s: float | None) -> list[FoundAnnotation]:
+    """States without a duration last to the next state, or to the end."""
+    lasting = []
+    for one in reversed(events):
+        if one.label in states:
+            if one.duration_s is None and end_s is not None:
+                lasting.append(replace(one, duration_s=max(0.0, end_s - one.onset_s)))
+            else:
+                lasting.append(one)
+            end_s = one.onset_s
+        else:
+            lasting.append(one)
+    return lasting[::-1]
 
 
 def _labelled(events: EventSource, one: FoundAnnotation) -> FoundAnnotation:

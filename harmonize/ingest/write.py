@@ -98,7 +98,8 @@ def _load(draft: Draft) -> _Loaded:
         rates = {stream.rate_hz for stream in draft.recording.streams}
         rate_hz = rates.pop() if len(rates) == 1 else None
         for beside, file in draft.events:
-            read = read_events(beside, file, rate_hz, draft.clock, source.primary.path.name)
+            length_s = draft.recording.duration_s
+            read = read_events(beside, file, rate_hz, draft.clock, source.primary.path.name, length_s)
             events.extend((f"events:{beside.format}", one) for one in read)
             files += (SourceFile(role="events", size=file.size, sha256=_sha256(file)),)
     events.sort(key=lambda event: event[1].onset_s)

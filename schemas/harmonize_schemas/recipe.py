@@ -167,7 +167,8 @@ class EventSource(Strict):
 
     ``format``: a "table" with columns ``onset``, ``duration`` and ``label`` (in ``unit``), the annotations of
     an "edf", a "wfdb" annotation file, "nsrr_xml" (sleepdata.org), or the "chbmit_summary" of CHB-MIT.
-    ``map`` turns labels found into terms of the vocabulary; what neither knows becomes "event".
+    ``map`` turns labels found into terms of the vocabulary; what neither knows becomes "event". ``states`` are
+    terms that say what holds from then on (sleep stages): each lasts to the next of them, or to the end.
     """
 
     file: str
@@ -181,6 +182,7 @@ class EventSource(Strict):
     separator: str | None = None
     header: tuple[str, ...] = ()
     map: Annotated[dict[str, AnnotationLabel], BeforeValidator(_texts)] = Field(default_factory=dict)
+    states: tuple[AnnotationLabel, ...] = ()
 
 
 class ChannelRule(Strict):

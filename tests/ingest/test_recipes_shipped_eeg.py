@@ -120,10 +120,10 @@ def test_physionet2018(tree) -> None:
     }
     assert [one.fold for one in tree.metas.values()] == ["test", "training", "training"]
     assert tree.events("training/tr03-0005/tr03-0005") == [  # the marks are 0, 5, 6, 9, 13, 13.05 and 14.55 s
-        (0.0, None, "sleep_wake", "W"),
-        (5.0, None, "sleep_n1", "N1"),
+        (0.0, 5.0, "sleep_wake", "W"),
+        (5.0, 4.0, "sleep_n1", "N1"),
         (6.0, 7.0, "hypopnea", "resp_hypopnea"),
-        (9.0, None, "sleep_n2", "N2"),
+        (9.0, 7.0, "sleep_n2", "N2"),  # to the end at 16 s
         (13.05, 1.5, "arousal_rera", "arousal_rera"),
     ]
     channels = tree.channels("training/tr03-0005/tr03-0005")

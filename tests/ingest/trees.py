@@ -24,14 +24,16 @@ def write(file: Path, content: str | bytes) -> None:
 def wfdb(file: Path, leads: Sequence[str], comments: Sequence[str] = (), **texts: str) -> None:
     """A record of eight samples in format 16, ``file`` without suffix; in ``.mat`` files behind 24 bytes.
 
-    ``texts``: signal (suffix of its file), rate, start, unit.
+    ``texts``: signal (suffix of its file), rate, start, unit, samples (how many).
     """
     suffix, rate, start = texts.get("signal", "dat"), texts.get("rate", "500"), texts.get("start", "")
     form = "16+24" if suffix == "mat" else "16"
-    samples = np.arange(8 * len(leads)).reshape(8, -1)
-    lines = [f"{file.name} {len(leads)} {rate} 8 {start}".rstrip()]
+    count = int(texts.get("samples", "8"))
+    samples = np.arange(count * len(leads)).reshape(count, -1) % 1000
+    lines = [f"{file.name} {len(leads)} {rate} {count} {start}".rstrip()]
     for lead, column in zip(leads, samples.T, strict=True):
-        line = f"{file.name}.{suffix} {form} 1000/{texts.get('unit', 'mV')} 16 0 {column[0]} {column.sum()} 0 {lead}"
+        total = (int(column.sum()) + 32768) % 65536 - 32768
+        line = f"{file.name}.{suffix} {form} 1000/{texts.get('unit', 'mV')} 16 0 {column[0]} {total} 0 {lead}"
         lines.append(line)
     write(Path(f"{file}.hea"), "\n".join([*lines, *(f"#{comment}" for comment in comments)]) + "\n")
     raw = pack(16, samples.ravel().tolist())
@@ -203,7 +205,7 @@ def physionet2018(root: Path) -> None:
                 "AIRFLOW", "SaO2", "ECG"]  # fmt: skip
     for name in ("training/tr03-0005", "training/tr03-0029", "test/te03-0001"):
         file = root / name / name.rpartition("/")[2]
-        wfdb(file, channels, signal="mat", rate="200", unit="uV")
+        wfdb(file, channels, signal="mat", rate="200", unit="uV", samples="3200")
         write(Path(f"{file}-arousal.mat"), b"\x89HDF\r\n\x1a\n")
     marks = ((0, "W"), (1000, "N1"), (200, "(resp_hypopnea"), (600, "N2"), (800, "resp_hypopnea)"), (10, "(arousal_rera"),
              (300, "arousal_rera)"))  # fmt: skip
