@@ -89,7 +89,7 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path) -> None:
 def test_another_key_is_refused_and_a_broken_creation_is_finished(tmp_path) -> None:
     root = tmp_path / "s.zarr"
     create_store(root, "key")
-    with pytest.raises(hz.StoreError, match="another project key"):
+    with pytest.raises(hz.StoreError, match="made under the project key key, and this one is other"):
         create_store(root, "other")
     (root / "zarr.json").unlink()  # as a run killed during creation leaves it
     create_store(root, "key")
