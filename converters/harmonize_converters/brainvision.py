@@ -216,7 +216,7 @@ def _channel(channel: BvChannel, dtype: str) -> Channel:
     if calibrated and name.type != "trigger":  # triggers are codes, not quantities
         unit, factor, _ = unit_factor(channel.unit, name.type)
         scale = float(channel.resolution) * factor
-    limits = np.iinfo(dtype) if dtype != "float32" else None
+    limits = np.iinfo(dtype) if dtype in ("int16", "uint16") else None  # a converter of 32 bits has other rails
     return Channel(
         label=channel.name,
         name=name.name,

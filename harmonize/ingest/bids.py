@@ -28,7 +28,8 @@ ENTITIES = {"sub": "subject", "ses": "session"}
 TYPES = {
     "EEG": "eeg", "EOG": "eog", "HEOG": "eog", "VEOG": "eog", "ECG": "ecg", "EMG": "emg",
     "ECOG": "ieeg", "SEEG": "ieeg", "DBS": "ieeg",
-    "MEGMAG": "meg_mag", "MEGGRADPLANAR": "meg_grad", "MEGGRADAXIAL": "meg_grad",
+    "MEGMAG": "meg_mag", "MEGGRADPLANAR": "meg_grad", "MEGGRADAXIAL": "meg_grad_axial",
+    "MEGREFMAG": "meg_ref", "MEGREFGRADAXIAL": "meg_ref", "MEGREFGRADPLANAR": "meg_ref",
     "GSR": "eda", "PPG": "ppg", "RESP": "resp", "TEMP": "temperature", "TRIG": "trigger",
     "ACCEL": "acceleration", "ACC": "acceleration", "AUDIO": "sound", "MISC": "misc", "OTHER": "misc", "REF": "misc",
 }  # fmt: skip

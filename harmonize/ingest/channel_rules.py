@@ -52,11 +52,11 @@ def _ruled(channel: Channel, rules: Mapping[str, ChannelRule]) -> Channel:
             "type": kind,
             "mapped": known.mapped or rule.type is not None,
             "unit_found": found,
-            "unit": unit,
+            "unit": None if kind == "trigger" else unit,  # codes, not quantities
             "scale": channel.scale / before * factor,
             "offset": channel.offset / before * factor,
             "reference": known.reference or channel.reference,
-            "status": rule.status,
+            "status": rule.status or channel.status,
             "position": rule.position or channel.position,
         }
     )
