@@ -7,7 +7,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import polars as pl
 import typer
@@ -53,6 +53,11 @@ KeyFile = Annotated[Path | None, typer.Option("--key", help="Project key file; d
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Name of the data set; default: the folder's.")]
 RecipeFile = Annotated[str | None, typer.Option("--recipe", help="Recipe: a YAML file, or the name of one that ships.")]
 
+PrivacyMode = Annotated[
+    Literal["pseudonym", "keep"] | None,
+    typer.Option(help="Over what the recipe says; keep: identifiers, paths and texts as found, for public data."),
+]
+
 
 def _print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n")
@@ -68,6 +73,7 @@ def convert_command(
         int, typer.Option(min=0, help="Processes; 0: this one. Default: the number of cores.")
     ] = os.cpu_count() or 1,
     codec: Annotated[Codec, typer.Option(help="How samples are compressed; all are lossless.")] = "lz4",
+    privacy: PrivacyMode = None,
     key: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -81,7 +87,7 @@ def convert_command(
         with report, process_pool(workers) as executor:
             outcome = convert(
                 list(sources), into, dataset, recipe, executor,
-                key=load_key(key), codec=codec, workers=max(1, workers), progress=report.update,
+                key=load_key(key), codec=codec, workers=max(1, workers), privacy=privacy, progress=report.update,
             )  # fmt: skip
     except KeyboardInterrupt:
         err.print("Interrupted: running tasks end now; the store stays as its last commit left it.")
@@ -129,13 +135,14 @@ def scan_command(
     dataset: DatasetName = None,
     recipe: RecipeFile = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: this one.")] = 0,
+    privacy: PrivacyMode = None,
     key: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what would be converted, from headers only. Writes nothing."""
     for source in sources:
         source.stat()
-    loaded, recipe_sha256 = load_recipe(recipe, dataset, sources[0])
+    loaded, recipe_sha256 = load_recipe(recipe, dataset, sources[0], privacy)
     report = reporter(err, quiet=as_json)
     with report, process_pool(workers) as executor:
         found = scan(sources, Policy(loaded, recipe_sha256, load_key(key)), None, executor, report.update)

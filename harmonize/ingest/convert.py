@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import polars as pl
 from pydantic import ValidationError
@@ -185,6 +185,7 @@ def convert(
     key: ProjectKey | None = None,
     codec: Codec = "lz4",
     workers: int = 1,
+    privacy: Literal["pseudonym", "keep"] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
     """Convert files and folders into a store, which is made where there is none.
@@ -201,6 +202,9 @@ def convert(
     key
         The project key for pseudonyms; None: the default one (see ``harmonize.ingest.privacy``).
 
+    privacy
+        Goes over what the recipe says; "keep" is for data that are public already.
+
     Raises
     ------
     FileNotFoundError, StoreError, KeyFileError, ValueError
@@ -212,7 +216,7 @@ def convert(
     paths = [Path(one) for one in ([sources] if isinstance(sources, str | Path) else sources)]
     for path in paths:
         path.stat()
-    plan_recipe, recipe_sha256 = load_recipe(recipe, dataset, paths[0])
+    plan_recipe, recipe_sha256 = load_recipe(recipe, dataset, paths[0], privacy)
     policy = Policy(plan_recipe, recipe_sha256, key or load_key())
     root = Path(into)
     create_store(root, policy.key.key_id)

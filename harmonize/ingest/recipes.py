@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import ValidationError
@@ -58,20 +58,30 @@ def shipped_recipes() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
-def load_recipe(recipe: Recipe | str | Path | None, dataset: str | None, first: Path) -> tuple[Recipe, str | None]:
+def load_recipe(
+    recipe: Recipe | str | Path | None,
+    dataset: str | None,
+    first: Path,
+    privacy: Literal["pseudonym", "keep"] | None = None,
+) -> tuple[Recipe, str | None]:
     """The recipe of a run and its SHA-256: a recipe, a file, or the name of one that ships; without one, a bare
-    recipe named after the folder.
+    recipe named after the folder. ``dataset`` and ``privacy`` go over what it says.
 
     Raises ``RecipeError`` for a recipe that says what the model does not know.
     """
     if recipe is None:
         folder = first if first.is_dir() else first.parent
         name = re.sub(r"[^a-z0-9._-]+", "-", folder.resolve().name.lower()).strip("-._") or "dataset"
-        return Recipe(dataset=dataset or name), None
+        return Recipe(dataset=dataset or name, privacy=privacy or "pseudonym"), None
     if not isinstance(recipe, Recipe):
         recipe = read_recipe(_file(recipe))
-    if dataset:
-        recipe = recipe.model_copy(update={"dataset": dataset})
+    given = {"dataset": dataset, "privacy": privacy}
+    changes = {name: value for name, value in given.items() if value}
+    if changes:
+        try:
+            recipe = Recipe.model_validate(recipe.model_dump(exclude_unset=True) | changes, strict=False)
+        except ValidationError as error:
+            raise RecipeError("\n".join(_explain(one) for one in error.errors())) from None
     return recipe, hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
 
 

@@ -43,7 +43,8 @@ class Converted:
 
 
 def convert(source: Path, into: Path, recipe: str) -> Converted:
-    outcome = hz.convert(source, into, recipe=recipe, key=KEY)
+    # Names are kept, also where a recipe makes them pseudonyms, so that they can be written by hand.
+    outcome = hz.convert(source, into, recipe=recipe, key=KEY, privacy=None if recipe == "dicom" else "keep")
     assert outcome.failures == []
     return Converted(hz.open(into), dict(outcome.side_files))
 

@@ -262,3 +262,18 @@ def test_the_commands_check_and_draft(tmp_path, monkeypatch) -> None:
     assert by_name["fields.sex"]["unread"] == {"1": 1}
     assert found["tables"] == [{"name": "t", "rows": 3, "used": 2, "sources_without_row": []}]
     assert not (tmp_path / "s").exists()
+
+
+def test_privacy_goes_over_the_recipe_and_is_checked_again(tmp_path) -> None:
+    loaded, digest = load_recipe("shhs", None, tmp_path, "keep")
+    assert (read_recipe(shipped_recipes()["shhs"]).privacy, loaded.privacy) == ("pseudonym", "keep")
+    assert digest != load_recipe("shhs", None, tmp_path)[1]
+    kept = Recipe.model_validate({"dataset": "d", "privacy": "keep", "labels": {"x": {"header": "y"}}}, strict=False)
+    with pytest.raises(RecipeError, match=r"labels\.x: it could hold free text"):
+        load_recipe(kept, None, tmp_path, "pseudonym")
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_only_data_that_anyone_may_have_keep_their_names(name) -> None:
+    recipe = read_recipe(shipped_recipes()[name])
+    assert recipe.privacy == "pseudonym" or recipe.access == "open"
