@@ -59,6 +59,7 @@ class FifPart:
     first_sample: int
     buffers: tuple[Buffer, ...]
     maxshield: bool
+    annotated: bool
     follower: str | None
     is_follower: bool
 
@@ -99,14 +100,13 @@ class _Walk:
         self._gap: tuple[int, int] = (0, 0)  # skipped buffers, skipped samples
         self._type: int | None = None
         self._buffers: list[Buffer] = []
-        self._reference: dict[int, Tag] = {}
         self._references: list[dict[int, Tag]] = []
-        kinds: set[int] = set()
+        self._kinds: set[int] = set()
         blocks: list[int] = []
         for tag in walk(handle, file.size):
             if tag.kind == _BLOCK_START:
                 blocks.append(self._int(tag))
-                kinds.add(blocks[-1])
+                self._kinds.add(blocks[-1])
                 if blocks[-1] in (_RAW, _CONTINUOUS, _MAXSHIELD):
                     self._raw, self._raw_blocks = blocks[-1], self._raw_blocks + 1
                 elif blocks[-1] == _REF:
@@ -120,7 +120,7 @@ class _Walk:
                 self._data(tag)
             elif tag.kind == _N_CHANNELS and not self._n_channels:
                 self._n_channels = self._int(tag)
-        self._refuse_what_is_not_raw(kinds)
+        self._refuse_what_is_not_raw()
 
     def part(self) -> FifPart:
         roles = [self._int(found[_REF_ROLE]) if _REF_ROLE in found else None for found in self._references]
@@ -130,6 +130,7 @@ class _Walk:
             first_sample=self._first + self._buffers[0].gap,
             buffers=(Buffer(self._buffers[0].at, self._buffers[0].n_samples, 0), *self._buffers[1:]),
             maxshield=self._raw == _MAXSHIELD,
+            annotated=_ANNOTATIONS in self._kinds,
             follower=self._follower(self._references[roles.index(_NEXT)]) if _NEXT in roles else None,
             is_follower=_PREVIOUS in roles,
         )
@@ -169,12 +170,12 @@ class _Walk:
             raise ConversionError("invalid_header", "The file that goes on has no name.", "FIFF_REF_FILE_NAME")
         return re.sub(r"(-\d+)?(\.\w+)?$", rf"-{self._int(reference[_REF_NUMBER])}\2", self._name, count=1)
 
-    def _refuse_what_is_not_raw(self, kinds: set[int]) -> None:
+    def _refuse_what_is_not_raw(self) -> None:
         if self._raw_blocks == 1 and self._buffers:
             return
         if self._raw_blocks > 1:
             raise ConversionError("not_raw", "The file holds several stretches of raw data.")
-        found = next((name for kind, name in _NOT_RAW.items() if kind in kinds), None)
-        if found is None and _ANNOTATIONS in kinds and not self._raw_blocks:
+        found = next((name for kind, name in _NOT_RAW.items() if kind in self._kinds), None)
+        if found is None and _ANNOTATIONS in self._kinds and not self._raw_blocks:
             raise ConversionError("unsupported_annotation_only")
         raise ConversionError("not_raw", f"Found {found or 'no raw data'}.")

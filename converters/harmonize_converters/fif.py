@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from fractions import Fraction
@@ -154,10 +154,10 @@ class FifConverter:
         """Annotations of the first file, which holds those of all, from the first sample on. MNE's word for
         a gap is left out: segments say it."""
         recording = _read_recording(source)
+        if not recording.parts[0].annotated:
+            return
         info = _info(source.primary, recording)
         found = _mne(mne.read_annotations, source.primary)
-        if found is None:
-            return
         begin_s = recording.parts[0].first_sample / info["sfreq"]
         if info["meas_date"] is not None:
             if found.orig_time is None:
@@ -209,21 +209,18 @@ def _read_recording(source: SourceFiles) -> _Recording:
     return _Recording(parts, tuple(runs), at)
 
 
-def _mne(read: Any, file: FoundFile) -> Any:
-    """What an MNE reader makes of a file; None for annotations where there are none. MNE names no errors of
-    damaged files, so any exception is one."""
+def _mne(read: Callable[..., Any], file: FoundFile, **options: str) -> Any:
+    """What an MNE reader makes of a file. MNE names no errors of damaged files, so any exception is one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return read(file.path, verbose="error") if read is mne.io.read_info else read(file.path)
-        except Exception as error:  # noqa: BLE001
-            if read is not mne.io.read_info and "No annotation data" in str(error):
-                return None
+            return read(file.path, **options)
+        except Exception:  # noqa: BLE001
             raise ConversionError("corrupt", "MNE cannot read the measurement info or the annotations.") from None
 
 
 def _info(file: FoundFile, recording: _Recording) -> Any:
-    info = _mne(mne.io.read_info, file)
+    info = _mne(mne.io.read_info, file, verbose="error")
     if len(info["chs"]) != recording.parts[0].n_channels:
         raise ConversionError("corrupt", "The number of channels is not that of their descriptions.")
     if not (math.isfinite(info["sfreq"]) and info["sfreq"] > 0):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _MNE_TYPES = {
     "eeg": "eeg", "eog": "eog", "emg": "emg", "ecg": "ecg", "ieeg": "seeg", "trigger": "stim", "resp": "resp",
     "temperature": "temperature", "eda": "gsr", "meg_mag": "mag", "meg_grad": "grad",
+    "meg_grad_axial": "mag", "meg_ref": "ref_meg",
 }  # fmt: skip
 _TO_SI = {"µV": 1e-6, "mV": 1e-3, "V": 1.0, "fT": 1e-15, "fT/cm": 1e-13, "µS": 1e-6, "degC": 1.0}
 

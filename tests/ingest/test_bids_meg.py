@@ -95,6 +95,13 @@ def test_events_come_from_the_table(store, modality) -> None:
     ]
 
 
+def test_back_in_mne_they_are_si_again(store) -> None:
+    raw = store[row(store, "meg")["recording_id"]].to_mne()
+    assert raw.get_channel_types() == ["grad", "mag", "eeg", "stim"]
+    expected = VALUES * np.array([[1e-11], [1e-12], [1e-5], [0]])
+    np.testing.assert_allclose(raw.get_data(), expected, rtol=1e-5)
+
+
 def test_under_pseudonyms_nothing_identifying_is_stored(tree, tmp_path) -> None:
     outcome = hz.convert(tree, tmp_path / "s", "study", recipe="bids", key=KEY)
     assert outcome.failures == []
