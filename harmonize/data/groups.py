@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 UnknownSubjects = Literal["refuse", "own"]
-BESIDE = ("sidecar", "bval", "bvec", "segment")
+BESIDE = ("sidecar", "bval", "bvec", "segment", "events")
 """Roles of source files that hold no data, beside annotation files: they may be equal for many people, as the
 protocol is. Every other role is taken to hold data."""
 

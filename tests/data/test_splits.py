@@ -218,7 +218,8 @@ def test_evidence() -> None:
     sources = pl.DataFrame(
         [
             ("a", "header", 9, "h", False), ("a", "signal", 9, "s", False), ("b", "signal", 9, "s", False),
-            ("b", "sidecar", 9, "j", False), ("c", "sidecar", 9, "j", False), ("c", "annotations:atr", 9, "h", False),
+            ("b", "sidecar", 9, "j", False), ("c", "sidecar", 9, "j", False), ("a", "events", 9, "e", False), ("b", "events", 9, "e", False),
+            ("c", "annotations:atr", 9, "h", False),
             ("c", "signal", 9, "s", True), ("c", "signal", 0, "empty", False),
         ],
         schema=["recording_id", "role", "size", "sha256", "shared"], orient="row",
