@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import h5py
 import numpy as np
 
+from harmonize_converters._hdf5_probe import survives
 from harmonize_converters.contract import ConversionError, FoundFile
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -49,6 +50,8 @@ def open_hdf5(file: FoundFile) -> h5py.File:
         raise ConversionError("source_changed", f"Found {size} bytes where there were {file.size}.")
     if size == 0:
         raise ConversionError("empty_file")
+    if not survives(str(file.path), file.size, file.mtime_ns):
+        raise ConversionError("corrupt", "libhdf5 cannot read it: it crashes, or never ends.")
     with hdf5_errors():
         return h5py.File(file.path, "r", rdcc_nbytes=CACHE_BYTES, rdcc_nslots=20011)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 
 from converters.conformance import ConverterConformance, code_of_refusal, convert, only_source, sources_in
+from harmonize_converters import _hdf5_probe
 from harmonize_converters.contract import SourceFiles
 from harmonize_converters.opensignals import OpenSignalsConverter
 from realdata import needs_data, real_files
@@ -230,6 +234,19 @@ def test_bad_input_hostile_hdf5_is_refused(tmp_path, make, code) -> None:
         del group["raw/channel_1"]
         make(group, tmp_path)
     assert code_of_refusal(CONVERTER, tmp_path / "in") == code
+
+
+@pytest.mark.parametrize("code", ["import os; os.abort()", "import time; time.sleep(60)"], ids=["crashes", "hangs"])
+def test_bad_input_that_libhdf5_does_not_survive_costs_that_source_only(tmp_path, monkeypatch, code) -> None:
+    opensignals(tmp_path / "a.h5")
+    children: dict = {}
+    monkeypatch.setattr(_hdf5_probe, "_children", children)
+    monkeypatch.setattr(_hdf5_probe, "TIMEOUT_S", 0.5)
+    children[os.getpid()] = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert code_of_refusal(CONVERTER, tmp_path) == "corrupt"
+    assert children == {}  # the next file gets another child
 
 
 @pytest.mark.parametrize("compression", ["gzip", "lzf"])
