@@ -10,8 +10,10 @@ import struct
 import sys
 import tempfile
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
+import mne
 import nibabel
 import numpy as np
 import pydicom
@@ -73,7 +75,7 @@ class Canaries:
 def plant(folder: Path) -> Canaries:
     """Good recordings of every format below ``folder``, and one damaged file."""
     made = Canaries()
-    for plants in (edf, wfdb, dicom, nifti, audio, tables):
+    for plants in (edf, wfdb, dicom, nifti, audio, brainvision, fif, tables):
         plants(folder, made)
     (folder / f"{made.new('damaged file: name')}.edf").write_text(made.new("damaged file: content"))
     return made
@@ -218,6 +220,51 @@ def audio(folder: Path, made: Canaries) -> None:
             ):
                 setattr(sound, name, made.new(f"{kind}: {name}"))
             sound.write(np.arange(800, dtype=np.int16))
+
+
+def brainvision(folder: Path, made: Canaries) -> None:
+    """A BrainVision triplet with comments, marker texts, and a date."""
+    header = place(folder, made, "BrainVision", ".vhdr")
+    np.arange(500, dtype="<i2").tofile(header.with_suffix(".eeg"))
+    new = made.new
+    header.write_text(
+        "Brain Vision Data Exchange Header File Version 1.0\n"
+        f"; {new('BrainVision: comment line')}\n[Common Infos]\nDataFile={header.stem}.eeg\nMarkerFile={header.stem}.vmrk\n"
+        "DataFormat=BINARY\nDataOrientation=MULTIPLEXED\nNumberOfChannels=1\nSamplingInterval=4000\n"
+        f"[User Infos]\nProp1={new('BrainVision: user info')}\n"
+        "[Binary Infos]\nBinaryFormat=INT_16\n[Channel Infos]\nCh1=C3,,0.1,µV\n"
+        f"[Comment]\nPatient {new('BrainVision: comment section')}\nImpedances by {new('BrainVision: technician')}\n"
+    )
+    header.with_suffix(".vmrk").write_text(
+        f"Brain Vision Data Exchange Marker File, Version 1.0\n; {new('BrainVision: marker comment')}\n"
+        f"[Common Infos]\nDataFile={header.stem}.eeg\n[Marker Infos]\nMk1=New Segment,,1,1,0,{DATE}101112000000\n"
+        f"Mk2={new('BrainVision: marker type')},{new('BrainVision: marker description')},10,1,0\n"
+    )
+
+
+def fif(folder: Path, made: Canaries) -> None:
+    """Raw FIF with every text that MNE writes."""
+    new = made.new
+    info = mne.create_info(["EEG 001", "EEG 002"], 250.0, "eeg", verbose="error")
+    raw = mne.io.RawArray(np.random.default_rng(0).normal(0, 1e-5, (2, 500)), info, verbose="error")
+    raw.info["subject_info"] = {
+        "his_id": new("FIF: his_id"), "last_name": new("FIF: last_name"), "first_name": new("FIF: first_name"),
+        "middle_name": new("FIF: middle_name"), "birthday": datetime(1983, 2, 17, tzinfo=UTC).date(), "sex": 2,
+    }  # fmt: skip
+    raw.info["description"], raw.info["experimenter"] = new("FIF: description"), new("FIF: experimenter")
+    # The model names a kind of device, and is kept.
+    raw.info["device_info"] = {"model": "Model"} | {
+        name: new(f"FIF: device {name}") for name in ("type", "serial", "site")
+    }
+    raw.info["helium_info"] = {
+        "orig_file_guid": new("FIF: helium guid"),
+        "meas_date": datetime(1983, 2, 17, tzinfo=UTC),
+    }
+    with raw.info._unlock():
+        raw.info["proj_name"], raw.info["proj_id"] = new("FIF: proj_name"), 7
+    raw.set_meas_date(datetime(2013, 2, 18, 10, 11, 12, tzinfo=UTC))
+    raw.set_annotations(mne.Annotations([0.5], [0.1], [new("FIF: annotation")]))
+    raw.save(place(folder, made, "FIF", "_raw.fif"), verbose="error")
 
 
 def tables(folder: Path, made: Canaries) -> None:

@@ -81,9 +81,18 @@ def made(tmp_path_factory) -> tuple[Canaries, hz.Store, bytes]:
 
 def test_every_format_was_converted(made) -> None:
     _, store, _ = made
-    assert sorted(store.recordings["format"]) == ["DICOM", "EDF+C", "FLAC", "NIfTI-1", "WAVE", "WFDB"]
+    assert sorted(store.recordings["format"]) == [
+        "BrainVision",
+        "DICOM",
+        "EDF+C",
+        "FIF",
+        "FLAC",
+        "NIfTI-1",
+        "WAVE",
+        "WFDB",
+    ]
     assert store.failures["code"].to_list() == ["format_mismatch"]
-    assert sorted(store.recordings["age"].drop_nulls()) == [30.0, 44.0, 55.0], "typed fields do pass"
+    assert sorted(store.recordings["age"].drop_nulls()) == [30.0, 30.0, 44.0, 55.0], "typed fields do pass"
 
 
 def test_the_search_sees_what_is_there(made) -> None:
