@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from harmonize.store import catalog
 from harmonize_schemas import Recipe, nearest
 
 Place = tuple[str | int, ...]
@@ -82,6 +83,8 @@ def load_recipe(
             recipe = Recipe.model_validate(recipe.model_dump(exclude_unset=True) | changes, strict=False)
         except ValidationError as error:
             raise RecipeError("\n".join(_explain(one) for one in error.errors())) from None
+    if taken := set(recipe.labels) & set(catalog.TABLES["recordings"] | catalog.TABLES["streams"]):
+        raise RecipeError(f"labels.{min(taken)}: the store has a column of this name; call the label otherwise")
     return recipe, hashlib.sha256(recipe.model_dump_json().encode()).hexdigest()
 
 

@@ -277,3 +277,11 @@ def test_privacy_goes_over_the_recipe_and_is_checked_again(tmp_path) -> None:
 def test_only_data_that_anyone_may_have_keep_their_names(name) -> None:
     recipe = read_recipe(shipped_recipes()[name])
     assert recipe.privacy == "pseudonym" or recipe.access == "open"
+
+
+def test_a_label_may_not_hide_a_column(tmp_path) -> None:
+    recipe = Recipe.model_validate(
+        {"dataset": "d", "labels": {"sex": {"header": "y", "parse": "number"}}}, strict=False
+    )
+    with pytest.raises(RecipeError, match=r"labels\.sex: the store has a column of this name"):
+        load_recipe(recipe, None, tmp_path)
