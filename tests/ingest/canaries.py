@@ -13,6 +13,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
+import h5py
 import mne
 import nibabel
 import numpy as np
@@ -20,12 +21,13 @@ import pydicom
 import soundfile
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 
+from converters.test_opensignals import MAC, device
 from harmonize.report.demo_cohort import _ct
 from harmonize_converters._dicom_slice import TAGS
 
 DATE = "19830217"
-DATES = (DATE, "1983-02-17", "17.02.83", "17-FEB-1983", "17/02/1983")
-"""One day in every spelling: it must be in none of what is made."""
+DATES = (DATE, "1983-02-17", "1983-2-17", "17.02.83", "17-FEB-1983", "17/02/1983")
+"""One day in every spelling: it must be in none of what is made. ``MAC`` (of a device) neither."""
 PASSING = frozenset(
     {
         "Manufacturer",
@@ -75,7 +77,7 @@ class Canaries:
 def plant(folder: Path) -> Canaries:
     """Good recordings of every format below ``folder``, and one damaged file."""
     made = Canaries()
-    for plants in (edf, wfdb, dicom, nifti, audio, brainvision, fif, tables):
+    for plants in (edf, wfdb, dicom, nifti, audio, brainvision, fif, opensignals, tables):
         plants(folder, made)
     (folder / f"{made.new('damaged file: name')}.edf").write_text(made.new("damaged file: content"))
     return made
@@ -265,6 +267,17 @@ def fif(folder: Path, made: Canaries) -> None:
     raw.set_meas_date(datetime(2013, 2, 18, 10, 11, 12, tzinfo=UTC))
     raw.set_annotations(mne.Annotations([0.5], [0.1], [new("FIF: annotation")]))
     raw.save(place(folder, made, "FIF", "_raw.fif"), verbose="error")
+
+
+def opensignals(folder: Path, made: Canaries) -> None:
+    """OpenSignals HDF5 with every text attribute, and attributes and a group of nobody's."""
+    with h5py.File(place(folder, made, "HDF5", ".h5"), "w") as root:
+        root.attrs["owner"] = made.new("HDF5: attribute of the file")
+        group = device(root, MAC, ("ECG",), 1500, comments=made.new("HDF5: comments"), date="1983-2-17")
+        for name in ("device name", "keywords", "serial"):
+            group.attrs[name] = made.new(f"HDF5: {name}")
+        group["raw/channel_1"].attrs["label"] = made.new("HDF5: channel label")
+        group["raw/channel_1"].attrs["note"] = made.new("HDF5: attribute of a data set")
 
 
 def tables(folder: Path, made: Canaries) -> None:
