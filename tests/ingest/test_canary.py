@@ -88,6 +88,7 @@ def test_every_format_was_converted(made) -> None:
         "FIF",
         "FLAC",
         "NIfTI-1",
+        "OpenSignals",
         "WAVE",
         "WFDB",
     ]
