@@ -39,7 +39,8 @@ class Facts:
 
 def path_facts(recipe: Recipe, source: SourceFiles) -> dict[str, str]:
     """Path, name, stem, folder and member of a source, and the groups of the first pattern that matches."""
-    inner = PurePosixPath(source.key).relative_to(PurePosixPath(source.key).parts[0])
+    key = PurePosixPath(source.key if source.member is None else source.primary.key)
+    inner = key.relative_to(key.parts[0])
     stem = inner.name.removesuffix(".gz")
     stem = stem.rpartition(".")[0] or stem
     folder = "" if inner.parent == PurePosixPath(".") else inner.parent.as_posix()

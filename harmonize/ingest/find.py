@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path, PurePosixPath
 
+from harmonize_converters.arrays import array_sources
 from harmonize_converters.contract import HEAD_BYTES, ConversionError, Converter, FoundFile, SourceFiles
 from harmonize_schemas import Recipe
 
@@ -72,7 +73,12 @@ def find(paths: Iterable[Path], converters: Mapping[str, Converter], recipe: Rec
                 files[file.key] = file
     by_converter: dict[str, list[FoundFile]] = {name: [] for name in converters}
     rest: list[FoundFile] = []
+    bare = _bare_arrays(files, recipe)
+    found.sources.extend(bare)
+    described = {file.key for source in bare for file in source.files}
     for file in list(files.values()):
+        if file.key in described:
+            continue
         try:
             name = _recognize(file, converters)
         except OSError:
@@ -96,6 +102,17 @@ def find(paths: Iterable[Path], converters: Mapping[str, Converter], recipe: Rec
             found.side_files[file.path.suffix.lower() or file.path.name.lower()] += 1
     found.sources.sort(key=lambda source: source.key)
     return found
+
+
+def _bare_arrays(files: Mapping[str, FoundFile], recipe: Recipe | None) -> list[SourceFiles]:
+    """Sources of the files that the recipe's ``arrays`` name; of several that match the first counts."""
+    sources: list[SourceFiles] = []
+    for file in files.values() if recipe else ():
+        inner = PurePosixPath(*PurePosixPath(file.key).parts[1:]).as_posix()
+        spec = next((one for one in recipe.arrays if _glob(one.files).match(inner)), None) if recipe else None
+        if spec is not None:
+            sources.extend(array_sources(file, spec))
+    return sources
 
 
 def _wanted(file: FoundFile, recipe: Recipe) -> bool:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +115,13 @@ def _load(draft: Draft) -> _Loaded:
 
 
 def _sha256(file: FoundFile) -> str:
-    with file.path.open("rb") as handle:
+    return _sha256_at(file.path, file.size, file.mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _sha256_at(path: Path, size: int, mtime_ns: int) -> str:
+    """Kept in each process: one file can hold thousands of recordings."""
+    with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
