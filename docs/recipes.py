@@ -48,6 +48,10 @@ KNOWN = {
     "tuev": Known("EDF", TREE, "AAREADME.txt of v2 (.rec); braindecode (names of files)"),
     "eegmmidb": Known("EDF+", f"{REAL} (S001R02) and {TREE}", PHYSIONET),
     "siena": Known("EDF", TREE, PHYSIONET),
+    "code-15": Known("HDF5 arrays", TREE, "PhysioNet's converter of 2025 and loaders (layout, columns, unit)"),
+    "wesad": Known("pickled arrays", TREE, "wesad_readme (units, rates, states); loaders that name the keys"),
+    "esc-50": Known("WAVE", TREE, "karolpiczak/ESC-50, README; loaders that name the table's columns"),
+    "empatica": Known("CSV", TREE, "support.empatica.com, Data export and formatting from E4 connect"),
     "dicom": Known("DICOM", TREE, "DICOM PS3.6"),
     "bids": Known("EDF, BDF, BrainVision, NIfTI", "trees that mne-bids writes", "the BIDS specification"),
 }

@@ -11,6 +11,7 @@ import numpy as np
 from converters.dicom_files import stored_planes, write_series
 from converters.edf_bytes import Signal, annotations, edf_bytes, timekeeping
 from converters.wfdb_bytes import END, aux, pack, word
+from ingest.trees_arrays import ARRAY_TREES
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 
@@ -320,6 +321,6 @@ TREES: dict[str, Callable[[Path], None]] = {
     "ptb": ptb, "mitdb": mitdb, "cinc2017": cinc2017, "cinc2020": cinc2020, "cpsc2018": cpsc2018,
     "mimic-iv-ecg": mimic_iv_ecg, "chapman-shaoxing": chapman_shaoxing, "sleep-edf": sleep_edf, "shhs": shhs,
     "mesa": mesa, "mros": mros, "physionet2018": physionet2018, "chb-mit": chb_mit, "tueg": tueg, "tuab": tuab,
-    "tuev": tuev, "eegmmidb": eegmmidb, "siena": siena, "dicom": dicom,
+    "tuev": tuev, "eegmmidb": eegmmidb, "siena": siena, "dicom": dicom, **ARRAY_TREES,
 }  # fmt: skip
 """The tree of each recipe, by its name."""
