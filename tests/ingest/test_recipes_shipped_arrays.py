@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 import harmonize as hz
+from harmonize.ingest.write import _sha256_at
 from ingest.shipped import KEY, Converted, convert, of
 from ingest.trees import LEADS
 from ingest.trees_arrays import ARRAY_TREES
@@ -55,6 +56,15 @@ def test_code_15(code_15) -> None:
 def test_code_15_again_is_unchanged(code_15, tmp_path) -> None:
     outcome = hz.convert(tmp_path / "tree", tmp_path / "s", recipe="code-15", key=KEY, privacy="keep")
     assert (outcome.converted, outcome.unchanged) == (0, 3)
+
+
+def test_a_file_of_many_records_is_hashed_once(tmp_path) -> None:
+    _sha256_at.cache_clear()
+    ARRAY_TREES["code-15"](tmp_path / "tree")
+    outcome = hz.convert(tmp_path / "tree", tmp_path / "s", recipe="code-15", key=KEY)
+    assert outcome.converted == 3
+    assert _sha256_at.cache_info().misses == 2  # two files
+    assert hz.open(tmp_path / "s").sources["sha256"].n_unique() == 2
 
 
 @of("wesad")
