@@ -75,6 +75,9 @@ def test_ls_and_show(folder) -> None:
     document = json.loads(run.invoke(app, ["show", str(store), name, "--json"]).stdout)
     assert document["recording_id"] == name
     assert run.invoke(app, ["show", str(store), "no/such"]).exit_code == 2
+    piped = run.invoke(app, ["ls", str(store)]).stdout.splitlines()
+    assert piped[0].split("\t")[:2] == ["recording_id", "modality"]
+    assert name in [line.split("\t")[0] for line in piped], "off a terminal, nothing is shortened"
     assert "0 rows" in run.invoke(app, ["ls", str(store), "--failures"]).output
 
 

@@ -25,7 +25,8 @@ def subject_links(recordings: pl.DataFrame, unknown: UnknownSubjects = "refuse")
         sets = ", ".join(missing["dataset"].unique().sort())
         raise ValueError(
             f"{len(missing)} recordings have no subject (data sets: {sets}), so one person could be on two sides: give "
-            "the subject in the recipe, leave them out, or take each as a person of its own (unknown_subjects='own')"
+            "the subject in the recipe, leave them out, or take each as a person of its own (unknown_subjects='own', "
+            "--unknown-subjects-own)"
         )
     known = recordings.filter(pl.col("subject").is_not_null())
     return known.select("recording_id", key=pl.struct("dataset", "subject").struct.json_encode())

@@ -27,11 +27,19 @@ def _cell(value: Any) -> str:
 
 
 def print_frame(console: Console, frame: pl.DataFrame, limit: int) -> None:
-    """A frame as a table, its first ``limit`` rows, and how many there are."""
-    table = Table(*frame.columns, box=None, pad_edge=False)
-    for row in frame.head(limit).iter_rows():
-        table.add_row(*(escape(_cell(value)) for value in row))
-    console.print(table)
+    """A frame's first ``limit`` rows, and how many there are: a table on a terminal, which never shortens an
+    id; tab-separated text elsewhere, which shortens nothing."""
+    table = Table(box=None, pad_edge=False)
+    for name in frame.columns:
+        table.add_column(name, overflow="fold" if name.startswith("recording") or name == "source" else "ellipsis")
+    rows = [[_cell(value) for value in row] for row in frame.head(limit).iter_rows()]
+    if console.is_terminal:
+        for row in rows:
+            table.add_row(*map(escape, row))
+        console.print(table)
+    else:
+        for row in [frame.columns, *rows]:
+            print("\t".join(row), file=console.file)  # rich would turn tabs into spaces
     more = f", the first {limit} shown (--limit)" if len(frame) > limit else ""
     console.print(f"{len(frame)} rows{more}")
 
