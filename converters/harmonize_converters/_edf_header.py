@@ -39,7 +39,7 @@ _FILTER = re.compile(r"\b(HP|LP|N)\s*[:=]\s*(DC|\d{1,9}(?:[.,]\d{1,9})?)\s*(Hz)?
 
 @dataclass(frozen=True, slots=True)
 class EdfSignal:
-    """One signal's fields. The ranges are None for annotation signals, which have no values."""
+    """One signal's fields. What cannot be read of the ranges is None: the signal is then not calibrated."""
 
     label: str
     unit: str
@@ -50,6 +50,16 @@ class EdfSignal:
     prefilter: str
     samples: int
     """Samples in one data record."""
+
+    @property
+    def calibration(self) -> tuple[Fraction, Fraction] | None:
+        """Gain and offset from digital to physical values; None where the ranges are no two points of a line
+        (FIDELITY S04)."""
+        pmin, pmax, dmin, dmax = self.physical_min, self.physical_max, self.digital_min, self.digital_max
+        if pmin is None or pmax is None or dmin is None or dmax is None or pmin == pmax or dmin == dmax:
+            return None
+        gain = (pmax - pmin) / (dmax - dmin)
+        return gain, pmin - gain * dmin
 
     @property
     def is_annotations(self) -> bool:
@@ -151,11 +161,7 @@ def _parse_signal(fields: dict[str, str], index: int) -> EdfSignal:
         integer(fields["digital_min"]),
         integer(fields["digital_max"]),
     )
-    signal = EdfSignal(fields["label"], fields["unit"], *ranges, fields["prefilter"], samples)
-    if None in ranges and not signal.is_annotations:
-        message = "The physical or digital range cannot be read."
-        raise ConversionError("invalid_header", message, f"signal {index}")
-    return signal
+    return EdfSignal(fields["label"], fields["unit"], *ranges, fields["prefilter"], samples)
 
 
 def _parse_start(day: str, clock: str, recording: str) -> datetime | None:

@@ -27,10 +27,10 @@ def parse_tals(raw: bytes) -> list[Tal]:
 
 
 def first_onset(raw: bytes) -> float | None:
-    """When the data record starts, by its time-keeping list; None where it has none. A float: this is
-    called for every record, and only compared."""
+    """When the data record starts, by its time-keeping list: the first one, whose first text is empty. None
+    where it has none. A float: onsets of records are only compared."""
     found = _ONSET.match(raw)
-    return float(found[1]) if found and raw[found.end() : found.end() + 1] == b"\x14" else None
+    return float(found[1]) if found and raw[found.end() : found.end() + 2] == b"\x14\x14" else None
 
 
 def _parse_tal(part: bytes) -> Tal:

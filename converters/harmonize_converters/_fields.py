@@ -23,10 +23,16 @@ def clean(raw: bytes) -> str:
 
 def decode_text(raw: bytes) -> str:
     """UTF-8, or Latin-1 where it is not: what old headers and annotations hold."""
+    return raw.decode("utf-8" if is_utf8(raw) else "latin-1")
+
+
+def is_utf8(raw: bytes) -> bool:
+    """Whether bytes are UTF-8 (as ASCII is)."""
     try:
-        return raw.decode("utf-8")
+        raw.decode("utf-8")
     except UnicodeDecodeError:
-        return raw.decode("latin-1")
+        return False
+    return True
 
 
 def decimal(text: str) -> Fraction | None:

@@ -44,9 +44,8 @@ def read_into(handle: BinaryIO, offset: int, buffer: memoryview) -> None:
     sector, is then an error of this source and not a signal that ends the process."""
     done = 0
     try:
-        handle.seek(offset)
         while done < len(buffer):
-            count = handle.readinto(buffer[done:])  # type: ignore[attr-defined]
+            count = os.preadv(handle.fileno(), [buffer[done:]], offset + done)
             if not count:
                 raise ConversionError("truncated", "The file ended early.", f"byte {offset + done}")
             done += count

@@ -7,7 +7,7 @@ A converter is stateless and picklable by name; every method may run in another 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -125,13 +125,20 @@ class Block:
 @dataclass(frozen=True, slots=True)
 class FoundAnnotation:
     """An event as found: ``label`` where the format's own code is a term of the vocabulary, ``text`` the
-    words found (identifying until proven otherwise: the privacy step decides)."""
+    words found (identifying until proven otherwise: the privacy step decides), ``number`` the code that a
+    device gave it, and ``flags`` what a reader of the recording must know of how it was read."""
 
     onset_s: float
     duration_s: float | None
     text: str | None
     label: str | None = None
     channel: int | None = None
+    number: int | None = None
+    flags: tuple[str, ...] = ()
+
+    def at(self, onset_s: float) -> FoundAnnotation:
+        """The same event at another time."""
+        return replace(self, onset_s=onset_s)
 
 
 @runtime_checkable

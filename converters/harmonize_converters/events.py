@@ -46,7 +46,7 @@ def read_events(
     elif events.format == "edf":
         began, texts = read_annotations(file)
         shift = (began - start).total_seconds() if began and start else 0.0
-        found = [_moved(one, shift) for one in texts]
+        found = [one.at(one.onset_s + shift) for one in texts]
     elif events.format == "wfdb":
         found = _paired(_wfdb(raw, rate_hz))
     elif events.format == "nsrr_xml":
@@ -74,11 +74,7 @@ def _lasting(events: list[FoundAnnotation], states: frozenset[str], end_s: float
 
 def _labelled(events: EventSource, one: FoundAnnotation) -> FoundAnnotation:
     label = events.map.get((one.text or "").strip()) or one.label
-    return FoundAnnotation(one.onset_s, one.duration_s, one.text, label, one.channel)
-
-
-def _moved(one: FoundAnnotation, seconds: float) -> FoundAnnotation:
-    return FoundAnnotation(one.onset_s + seconds, one.duration_s, one.text, one.label, one.channel)
+    return replace(one, label=label)
 
 
 def _table(events: EventSource, text: str, rate_hz: Fraction | None) -> Iterator[FoundAnnotation]:

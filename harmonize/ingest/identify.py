@@ -246,5 +246,6 @@ def label_annotation(
         label=labels.get(text) or found.label or _labels().get(text.casefold(), "event"),
         text=text if keep_text and text else None,
         channel=found.channel,
+        number=found.number,
         source=source,
     )

@@ -9,9 +9,15 @@ from harmonize_schemas import Annotation, Label, Recording, SignalStream
 
 
 def recording_row(
-    recording: Recording, state: str, raw_bytes: int, image: str | None, content: str | None = None
+    recording: Recording,
+    state: str,
+    raw_bytes: int,
+    image: str | None,
+    content: str | None = None,
+    events: tuple[str, int] | None = None,
 ) -> Row:
-    """The row of table ``recordings``; ``image`` is its group in the store, ``content`` the hash of its voxels."""
+    """The row of table ``recordings``; ``image`` is its group in the store, ``content`` the hash of its voxels,
+    ``events`` the part and row of its document where it has events alone."""
     acquisition, who = recording.acquisition, recording.demographics
     return {
         "recording_id": recording.recording_id,
@@ -38,6 +44,8 @@ def recording_row(
         "line_frequency_hz": acquisition.line_frequency_hz,
         "n_streams": len(recording.streams),
         "image": image,
+        "events": None if events is None else events[0],
+        "events_row": None if events is None else events[1],
         "format": recording.source.format,
         "flags": list(recording.flags),
         "source": recording.source.id,

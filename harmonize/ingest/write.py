@@ -20,7 +20,7 @@ from harmonize.ingest.rows import annotation_rows, failure_row, label_rows, reco
 from harmonize.store.catalog import Batch
 from harmonize.store.content import ChannelHashes, VoxelHash
 from harmonize.store.geometry import layout_name
-from harmonize.store.parts import Codec, ImagePart, SignalPart
+from harmonize.store.parts import Codec, ImagePart, SignalPart, write_events_part
 from harmonize_converters.contract import Block, ConversionError, FoundFile
 from harmonize_converters.events import read_events
 from harmonize_schemas import Annotation, Recording, SourceFile
@@ -105,7 +105,7 @@ def _load(draft: Draft) -> _Loaded:
             files += (SourceFile(role="events", size=file.size, sha256=_sha256(file)),)
     events.sort(key=lambda event: event[1].onset_s)
     annotations = [label_annotation(one, name, draft.keep_text, draft.event_labels) for name, one in events]
-    flags = set(draft.recording.flags)
+    flags = set(draft.recording.flags).union(*(one.flags for _, one in events))
     dropped = any(a.label == "event" and f.text for a, (_, f) in zip(annotations, events, strict=True))
     if dropped and not draft.keep_text:
         flags.add("annotation_text_dropped")
@@ -174,10 +174,13 @@ def _write_signals(root: Path, part_id: str, items: Sequence[_Loaded], codec: Co
                 hashes[item.recording.recording_id, block.stream].update(block.samples)
         for layout, rows in members.items():
             parts[layout].close([item.recording for item, _ in rows], [index for _, index in rows])
+    alone = [item.recording for item in items if not item.recording.streams]
+    events = write_events_part(root, part_id, alone) if alone else ""
+    places = {recording.recording_id: (events, row) for row, recording in enumerate(alone)}
     for item in items:
         recording = item.recording
-        size = raw_bytes(item.draft)
-        batch.recordings.append(recording_row(recording, item.draft.state, size, None))
+        size, document = raw_bytes(item.draft), places.get(recording.recording_id)
+        batch.recordings.append(recording_row(recording, item.draft.state, size, None, events=document))
         batch.annotations.extend(annotation_rows(recording, item.annotations))
         batch.labels.extend(label_rows(recording))
         batch.sources.extend(source_rows(recording, item.draft.source.member is not None))

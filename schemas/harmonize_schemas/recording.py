@@ -58,7 +58,8 @@ class Annotation(Strict):
     """An event: ``onset_s`` from the recording's start, ``duration_s`` None where the source has none.
 
     ``label`` is a term of the vocabulary; ``text`` is the text as found, kept only where privacy allows.
-    ``channel`` is an index into the channels of all streams in order, None for all.
+    ``channel`` is an index into the channels of all streams in order, None for all. ``number`` is the code that the
+    device or the format gave the event (a trigger's value).
     """
 
     onset_s: float
@@ -66,6 +67,7 @@ class Annotation(Strict):
     label: AnnotationLabel
     text: str | None = None
     channel: int | None = Field(None, ge=0)
+    number: int | None = None
     source: str
 
 

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from converters.conformance import ConverterConformance, convert
 from converters.edf_bytes import Signal, annotations, edf_bytes, timekeeping
-from converters.edf_cases import CONVERTER, ramp, refused, run, source_of, write
-from harmonize_converters._edf_tal import first_onset, parse_tals
-from harmonize_converters.contract import ConversionError, SourceFiles
+from converters.edf_cases import CONVERTER, ramp, run, source_of, write
+from harmonize_converters.contract import FoundFile, SourceFiles
 from realdata import DATA, needs_data, real_files
 
 # pyEDFlib refuses mne/test.bdf; MNE is its judge below.
@@ -83,6 +82,11 @@ class TestConformance(ConverterConformance):
     def independent(self, source: SourceFiles) -> list[np.ndarray]:
         return by_pyedflib(source.primary.path)
 
+    def truncation_points(self, file: FoundFile, role: str) -> list[int]:
+        """A file cut behind its first data record is converted as far as it is whole (FIDELITY S06)."""
+        header = 256 * (1 + int(file.path.read_bytes()[252:256]))
+        return [0, 1, 100, header - 1, header, header + 7]
+
     def test_memory_is_bounded_for_one_huge_record(self, tmp_path: Path) -> None:
         signals = [Signal(f"EEG {i}", ramp(300_000, 0, 1) % 9999, 300_000) for i in range(4)]
         source = write(tmp_path, edf_bytes(signals, n_records=1, record_s="300"))
@@ -105,11 +109,8 @@ def test_real_files_equal_pyedflib(path: Path) -> None:
 @needs_data
 @pytest.mark.parametrize("path", real_files(".", ".edf", ".bdf", ".rec"), ids=lambda path: path.name)
 def test_real_files_never_fail_otherwise(path: Path) -> None:
-    if path.name == "test_edfann.edf":
-        with pytest.raises(ConversionError, match="unsupported_annotation_only"):
-            convert(CONVERTER, source_of(path))
-    else:
-        assert convert(CONVERTER, source_of(path)).arrays
+    outcome = convert(CONVERTER, source_of(path))
+    assert outcome.arrays or (path.name == "test_edfann.edf" and outcome.annotations)
 
 
 @needs_data
@@ -134,61 +135,9 @@ def test_s04_physical_values_equal_mne(name: str) -> None:
 
 
 @needs_data
-def test_s03_real_annotations_equal_pyedflib() -> None:
-    path = DATA / "edf/pyedflib/test_generator.edf"
-    reader = pyedflib.EdfReader(str(path))
-    onsets, durations, texts = reader.readAnnotations()
-    reader.close()
-    events = convert(CONVERTER, source_of(path)).annotations
-    assert [(e.onset_s, e.text) for e in events] == list(zip(onsets.tolist(), texts.tolist(), strict=True))
-    assert [e.duration_s is None for e in events] == [d < 0 for d in durations]
-
-
-@needs_data
 def test_s01_real_subsecond_start() -> None:
     described = CONVERTER.describe(source_of(DATA / "edf/pyedflib/test_subsecond.edf"))
     assert described.description.streams[0].segments[0].onset_s == 0.3945312
-
-
-# --- S01: continuity --------------------------------------------------------------------------------
-
-
-def test_s01_edf_plus_d_without_gaps_is_one_segment(tmp_path: Path) -> None:
-    signals = [Signal(samples=ramp(24)), annotations(timekeeping(3, first_s=0.25))]
-    outcome = run(tmp_path, edf_bytes(signals, n_records=3, reserved="EDF+D"))
-    (segment,) = outcome.description.streams[0].segments
-    assert (segment.start, segment.n_samples, segment.onset_s) == (0, 24, 0.25)
-    assert outcome.description.format == "EDF+D"
-
-
-@pytest.mark.parametrize("kind", ["EDF+D", "EDF+C"])
-def test_s01_gaps_are_refused(tmp_path: Path, kind: str) -> None:
-    tals = timekeeping(3)
-    tals[2] = b"+7\x14\x14\0"
-    signals = [Signal(samples=ramp(24)), annotations(tals)]
-    assert refused(tmp_path, edf_bytes(signals, n_records=3, reserved=kind)) == "unsupported_discontinuous"
-
-
-def test_s01_gap_is_refused_in_every_way_of_reading(tmp_path: Path) -> None:
-    tals = timekeeping(3)
-    tals[1] = b"+1.5\x14\x14\0"
-    data = edf_bytes([Signal(samples=ramp(24)), annotations(tals)], n_records=3, reserved="EDF+C")
-    source = write(tmp_path, data)
-    for block_bytes in (1, 200, 1 << 20):
-        with pytest.raises(ConversionError, match="unsupported_discontinuous"):
-            convert(CONVERTER, source, block_bytes)
-
-
-def test_s01_discontinuous_without_onsets_is_refused(tmp_path: Path) -> None:
-    assert refused(tmp_path, edf_bytes([Signal(samples=ramp(8))], n_records=1, reserved="EDF+D")) == "invalid_header"
-    signals = [Signal(samples=ramp(16)), annotations([b"+0\x14\x14\0", b""])]
-    assert refused(tmp_path, edf_bytes(signals, n_records=2, reserved="EDF+D")) == "corrupt"
-
-
-def test_s01_onset_of_the_first_record_may_be_above_a_second(tmp_path: Path) -> None:
-    signals = [Signal(samples=ramp(16)), annotations(timekeeping(2, first_s=12.5))]
-    outcome = run(tmp_path, edf_bytes(signals, n_records=2, reserved="EDF+C"))
-    assert outcome.description.streams[0].segments[0].onset_s == 12.5
 
 
 # --- S02: rates -------------------------------------------------------------------------------------
@@ -238,47 +187,3 @@ def test_s02_any_layout_round_trips(
     plain = [s for s in signals if s.tals is None]
     for got, per_record in zip(outcome.arrays, dict.fromkeys(s.per_record for s in plain), strict=True):
         np.testing.assert_array_equal(got, [s.samples for s in plain if s.per_record == per_record])
-
-
-# --- S03: annotations -------------------------------------------------------------------------------
-
-
-def test_s03_tals_of_several_signals(tmp_path: Path) -> None:
-    first = timekeeping(2)
-    first[0] = b"+0\x14\x14Recording starts\x14\0" + b"+1.5\x152.25\x14Arousal\x14Lights off\x14\0"
-    second = [b"", b"+0.5\x14caf\xc3\xa9\x14\0-0.5\x14caf\xe9\x14\0"]
-    signals = [annotations(first), Signal(samples=ramp(16)), annotations(second)]
-    outcome = run(tmp_path, edf_bytes(signals, n_records=2, reserved="EDF+C"))
-    assert [(e.onset_s, e.duration_s, e.text) for e in outcome.annotations] == [
-        (-0.5, None, "café"),
-        (0.0, None, "Recording starts"),
-        (0.5, None, "café"),
-        (1.5, 2.25, "Arousal"),
-        (1.5, 2.25, "Lights off"),
-    ]
-    assert all(e.label is None for e in outcome.annotations)
-
-
-def test_s03_bdf_annotations_pack_three_bytes_a_sample(tmp_path: Path) -> None:
-    tals = [b"+0\x14\x14\0+0.125\x14a longer text than sixteen bytes\x14\0"]
-    signals = [Signal(samples=ramp(8)), annotations(tals, 16, "BDF Annotations")]
-    outcome = run(tmp_path, edf_bytes(signals, n_records=1, bdf=True, reserved="BDF+C"))
-    assert [e.text for e in outcome.annotations] == ["a longer text than sixteen bytes"]
-    assert outcome.description.format == "BDF+C"
-
-
-@pytest.mark.parametrize("raw", [b"noon\x14text\x14\0", b"+1\x14text", b"+1", b"+1\x15x\x14text\x14"])
-def test_s03_malformed_tals_are_refused(raw: bytes) -> None:
-    with pytest.raises(ConversionError, match="corrupt"):
-        parse_tals(raw)
-
-
-def test_s03_timekeeping_onset() -> None:
-    assert first_onset(b"+567.5\x14\x14\0\0") == 567.5
-    assert first_onset(b"\0\0\0") is None
-    assert first_onset(b"+5") is None
-
-
-def test_s03_annotation_only_is_refused(tmp_path: Path) -> None:
-    data = edf_bytes([annotations(timekeeping(1))], n_records=1, record_s="0", reserved="EDF+C")
-    assert refused(tmp_path, data) == "unsupported_annotation_only"

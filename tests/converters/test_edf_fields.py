@@ -34,7 +34,10 @@ def test_s04_calibration(tmp_path: Path) -> None:
     assert "uncalibrated" not in flags
 
 
-@pytest.mark.parametrize("ranges", [{"physical": ("5", "5")}, {"digital": ("7", "7")}])
+@pytest.mark.parametrize(
+    "ranges",
+    [{"physical": ("5", "5")}, {"digital": ("7", "7")}, {"physical": ("low", "high")}, {"digital": ("", "")}],
+)
 def test_s04_degenerate_calibration_keeps_the_integers(tmp_path: Path, ranges: dict[str, object]) -> None:
     channel, flags = one_channel(tmp_path, **ranges)
     assert (channel.scale, channel.offset, channel.unit, channel.calibrated) == (1.0, 0.0, None, False)
@@ -86,9 +89,18 @@ def test_s06_trailing_bytes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(outcome.arrays[0], [ramp(16)])
 
 
-def test_s06_truncated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [1, 15])
+def test_s06_whole_records_of_a_truncated_file_are_kept_and_flagged(tmp_path: Path, cut: int) -> None:
     data = edf_bytes([Signal(samples=ramp(24))], n_records=3)
-    assert refused(tmp_path, data[:-1]) == "truncated"
+    outcome = run(tmp_path, data[:-cut])
+    np.testing.assert_array_equal(outcome.arrays[0], [ramp(24)[:16]])
+    assert outcome.description.flags == ("truncated",)
+    assert outcome.description.duration_s == 2.0
+
+
+def test_s06_truncated_before_the_first_record_is_refused(tmp_path: Path) -> None:
+    data = edf_bytes([Signal(samples=ramp(24))], n_records=3)
+    assert refused(tmp_path, data[: 512 + 15]) == "truncated"
     assert refused(tmp_path, data[:300]) == "truncated"
     assert refused(tmp_path, data[:100]) == "truncated"
     assert refused(tmp_path, b"") == "empty_file"

@@ -13,6 +13,7 @@ import pytest
 from pydicom.data import get_testdata_file
 
 import harmonize as hz
+from converters.edf_bytes import annotations, edf_bytes
 from harmonize.ingest import ProjectKey
 from harmonize.ingest import write as write_module
 from harmonize.report.demo_cohort import _ct, _ecg, _edf, write_cohort
@@ -26,7 +27,8 @@ def folder(tmp_path):
     root, rng = tmp_path / "in", np.random.default_rng(0)
     _edf(root / "good" / "eeg.edf", rng, ["C3", "C4"], 256, 10, "uV")
     raw = (root / "good/eeg.edf").read_bytes()
-    (root / "cut.edf").write_bytes(raw[: len(raw) - 700])
+    header_bytes = 256 * (1 + int(raw[252:256]))
+    (root / "cut.edf").write_bytes(raw[: header_bytes + 100])  # within the first data record: nothing is whole
     (root / "text.edf").write_text("This is not an EDF file.\n" * 40)
     (root / "empty.edf").write_bytes(b"")
     _ecg(root / "good-ecg", rng, 1000.0)
@@ -93,8 +95,33 @@ def test_nothing_of_a_failed_source_stays_in_the_store(folder, tmp_path) -> None
     outcome = hz.convert(folder, tmp_path / "s.zarr", key=KEY)
     store = hz.open(outcome.store)
     named = {*store.streams["part"], *store.recordings["image"].drop_nulls()}
-    parts = [*outcome.store.glob("signals/*/*/zarr.json"), *outcome.store.glob("images/*/*/zarr.json")]
+    parts = [
+        path for kind in ("signals/*/*", "images/*/*", "events/*") for path in outcome.store.glob(f"{kind}/zarr.json")
+    ]
     assert {str(part.parent.relative_to(outcome.store)) for part in parts} == named
+
+
+def test_s06_what_is_whole_of_a_cut_edf_is_converted_with_a_flag(folder, tmp_path) -> None:
+    raw = (folder / "good/eeg.edf").read_bytes()
+    (folder / "good/eeg.edf").write_bytes(raw[:-700])
+    outcome = hz.convert(folder / "good", tmp_path / "s.zarr", key=KEY)
+    (row,) = hz.open(outcome.store).recordings.iter_rows(named=True)
+    assert (row["flags"], row["duration_s"]) == (["subject_unknown", "truncated"], 9.0)
+
+
+def test_s03_recordings_of_events_alone_keep_their_documents(tmp_path) -> None:
+    stages = annotations([b"+0\x14\x14\0+0\x15120\x14Sleep stage W\x14\0"])
+    for name in ("a.edf", "b.edf"):
+        data = edf_bytes([stages], n_records=1, record_s="0", reserved="EDF+C", patient=f"{name} F X X")
+        (tmp_path / name).write_bytes(data)
+    outcome = hz.convert(tmp_path / "a.edf", tmp_path / "s.zarr", dataset="nights", key=KEY)
+    outcome = hz.convert(tmp_path / "b.edf", tmp_path / "s.zarr", dataset="nights", key=KEY)
+    store = hz.open(outcome.store)
+    for row in store.recordings.iter_rows(named=True):
+        view = store[row["recording_id"]]
+        assert (view.signals, view.image, view.meta.subject) == ({}, None, row["subject"])
+    assert store.recordings["subject"].n_unique() == 2
+    assert store.annotations.select("label", "duration_s").rows() == [("sleep_wake", 120.0)] * 2
 
 
 def test_a_rerun_converts_only_what_is_new_or_changed(folder, tmp_path) -> None:

@@ -1,0 +1,123 @@
+"""``python -m benchmarks.edf_read``: samples of a 1 h, 20-channel, 256 Hz EDF, ours beside MNE and pyEDFlib.
+
+Every reader opens the file and gives all samples; ours as native integers in blocks, as conversion takes them (header
+and onsets included), MNE as float64 volts, pyEDFlib as int32. One process, file in the page cache, readers taken in
+turns; medians and ratios.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import mne
+import numpy as np
+import pyedflib
+
+from harmonize_converters.contract import FoundFile, SourceFiles
+from harmonize_converters.edf import EdfConverter
+
+CHANNELS, RATE_HZ, SECONDS = 20, 256, 3600
+BLOCK_BYTES = 512 * 1024
+"""As ``harmonize.ingest.write`` asks for."""
+ROUNDS = 7
+
+
+def write_edf(path: Path, bdf: bool = False) -> np.ndarray:
+    """An EDF+C (or BDF+C) file of random samples; returns them, (channel, time)."""
+    tals = [b"+%d\x14\x14\0" % second for second in range(SECONDS)]
+    width, top, kind = (3, 2**23, b"BDF") if bdf else (2, 2**15, b"EDF")
+    names = [b"EEG %d" % i for i in range(CHANNELS)] + [kind + b" Annotations"]
+    count = len(names)
+    samples = np.random.default_rng(0).integers(-top, top, (CHANNELS, SECONDS * RATE_HZ), np.int32)
+    low, high = b"%d" % -top, b"%d" % (top - 1)
+    columns = [
+        (16, names), (80, [b""] * count), (8, [b"uV"] * CHANNELS + [b""]), (8, [b"-3200"] * CHANNELS + [b"-1"]),
+        (8, [b"3200"] * CHANNELS + [b"1"]), (8, [low] * count), (8, [high] * count), (80, [b""] * count),
+        (8, [b"%d" % RATE_HZ] * CHANNELS + [b"16"]), (32, [b""] * count),
+    ]  # fmt: skip
+    fixed = [(8, b"\xffBIOSEMI" if bdf else b"0"), (80, b"X X X X"), (80, b"Startdate X X X X"), (8, b"01.01.20"),
+             (8, b"00.00.00"), (8, b"%d" % (256 * (count + 1))), (44, kind + b"+C"), (8, b"%d" % SECONDS), (8, b"1"),
+             (4, b"%d" % count)]  # fmt: skip
+    with path.open("wb") as file:
+        file.write(b"".join(text.ljust(size) for size, text in fixed))
+        file.write(b"".join(text.ljust(size) for size, texts in columns for text in texts))
+        for second in range(SECONDS):
+            part = samples[:, second * RATE_HZ : (second + 1) * RATE_HZ]
+            raw = part.astype("<i4").view(np.uint8).reshape(CHANNELS, RATE_HZ, 4)[..., :width]
+            file.write(np.ascontiguousarray(raw).tobytes() + tals[second].ljust(16 * width, b"\0"))
+    return samples
+
+
+def ours(path: Path) -> list[np.ndarray]:
+    """Describe, and all blocks, each dropped before the next as in conversion (the first is kept to be checked)."""
+    status = path.stat()
+    file = FoundFile(path, path.name, status.st_size, status.st_mtime_ns)
+    converter, source = EdfConverter(), SourceFiles("edf", file.key, (file,), ("signal",))
+    description = converter.describe(source).description
+    first = None
+    for block in converter.read(source, description, BLOCK_BYTES):
+        first = block.samples if first is None else first
+    return [first] if first is not None else []
+
+
+def by_mne(path: Path) -> np.ndarray:
+    """``mne.io.read_raw_edf(...).get_data()``, or its BDF twin."""
+    read = mne.io.read_raw_bdf if path.suffix == ".bdf" else mne.io.read_raw_edf
+    return np.asarray(read(path, verbose="error").get_data())
+
+
+def by_pyedflib(path: Path) -> np.ndarray:
+    """Digital samples of all signals but annotations."""
+    reader = pyedflib.EdfReader(str(path))
+    try:
+        return np.array([reader.readSignal(i, digital=True) for i in range(reader.signals_in_file)])
+    finally:
+        reader.close()
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure(path: Path, samples: np.ndarray, native_bytes: int) -> list[str]:
+    """Table rows of one file."""
+    first = ours(path)[0]
+    np.testing.assert_array_equal(first, samples[:, : first.shape[1]])
+    np.testing.assert_array_equal(by_pyedflib(path), samples)
+    readers: dict[str, Callable[[Path], object]] = {"ours": ours, "MNE get_data": by_mne, "pyEDFlib": by_pyedflib}
+    times: dict[str, list[float]] = {name: [] for name in readers}
+    for _ in range(ROUNDS):
+        for name, read in readers.items():
+            times[name].append(timed(lambda read=read: read(path)))
+    medians = {name: statistics.median(each) for name, each in times.items()}
+    megabytes = samples.size * native_bytes / 1e6
+    mine = medians.pop("ours")
+    what = f"{path.suffix[1:].upper()}, 1 h, {CHANNELS} channels, {RATE_HZ} Hz"
+    return [
+        f"| {what} | {megabytes / mine:,.0f} MB/s | {name} | {megabytes / theirs:,.0f} MB/s | {theirs / mine:.1f} |"
+        for name, theirs in medians.items()
+    ]
+
+
+def rows() -> list[str]:
+    """Table rows: EDF and BDF beside both readers."""
+    found: list[str] = []
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MNE's remarks on the made-up file
+        for suffix, width in (("edf", 2), ("bdf", 3)):
+            path = Path(folder) / f"hour.{suffix}"
+            found += measure(path, write_edf(path, suffix == "bdf"), width)
+            path.unlink()
+    return found
+
+
+if __name__ == "__main__":
+    print("\n".join(rows()))

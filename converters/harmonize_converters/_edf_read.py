@@ -1,0 +1,168 @@
+"""Samples of EDF and BDF files: data records to blocks of (channel, time), and onsets checked on the way.
+
+Records are read in pieces that fit a core's cache and copied from there into the block: measured faster than a
+memory map (``benchmarks.edf_read``), and a file that is cut meanwhile is an error of this source, where touching a
+map would end the process (SIGBUS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+import numpy as np
+
+from harmonize_converters._edf_layout import Layout
+from harmonize_converters._edf_onsets import ONSET_BYTES, RecordRun, breaks, parse_onsets, tolerance_s
+from harmonize_converters._frames import copy_run
+from harmonize_converters._open import read_into
+from harmonize_converters.contract import Block, ConversionError
+
+_PIECE_BYTES = 384 * 1024
+_CHECKED_RECORDS = 4096
+"""Onsets of so many records are compared at once."""
+
+
+class _OnsetCheck:
+    """Compares the onsets of records, taken in order, with the runs that were described."""
+
+    def __init__(self, layout: Layout, runs: Sequence[RecordRun]) -> None:
+        self._starts: list[np.ndarray] = []
+        self._first = self._taken = 0
+        self._record_s = float(layout.header.record_s)
+        self._tolerance_s = layout_tolerance_s(layout)
+        self._breaks = np.array([run.first for run in runs[1:]], np.int64)
+        self._required = layout.header.kind.endswith("D")
+        self._before_s = runs[0].onset_s - self._record_s
+
+    def take(self, starts: np.ndarray) -> None:
+        """The next records: the first bytes of their annotation signals, uint8 (record, byte); not kept."""
+        self._starts.append(starts.copy())
+        self._taken += len(starts)
+        if self._taken - self._first >= _CHECKED_RECORDS:
+            self.check()
+
+    def check(self) -> None:
+        """Compare what was taken since the last time. A continuous file may leave onsets out: those records
+        follow the one before."""
+        if not self._starts:
+            return
+        first, starts = self._first, np.concatenate(self._starts)
+        self._first, self._starts = self._taken, []
+        onsets = fill_onsets(parse_onsets(starts), self._before_s, self._record_s, self._required, first)
+        with_before = np.concatenate([[self._before_s], onsets])
+        found = breaks(with_before, self._record_s, self._tolerance_s, first - 1)
+        described = self._breaks[(self._breaks >= first) & (self._breaks < first + len(onsets))]
+        if not np.array_equal(found, described):
+            message = "The onsets of the data records are not those that were described."
+            raise ConversionError("inconsistent_onsets", message, f"data records from {first}")
+        self._before_s = float(onsets[-1])
+
+
+def layout_tolerance_s(layout: Layout) -> float:
+    """See ``tolerance_s``."""
+    most = max((layout.samples(stream) for stream in range(len(layout.streams))), default=1)
+    return tolerance_s(float(layout.header.record_s), most)
+
+
+def fill_onsets(onsets: np.ndarray, before_s: float, record_s: float, required: bool, first: int) -> np.ndarray:
+    """Onsets with those that are left out (NaN) put where the record before ends; ``before_s`` is the onset of
+    the record before the first. Raises ``ConversionError`` where ``required``."""
+    absent = np.flatnonzero(np.isnan(onsets))
+    if absent.size and required:
+        raise ConversionError("corrupt", "A data record has no onset.", f"data record {first + absent[0]}")
+    for at in absent:
+        onsets[at] = (onsets[at - 1] if at else before_s) + record_s
+    return onsets
+
+
+def read_onsets(handle: BinaryIO, layout: Layout, records: Sequence[int]) -> np.ndarray:
+    """Onsets of some records in s, NaN where one has none."""
+    offset, length = layout.annotations[0]
+    starts = np.zeros((len(records), min(length, ONSET_BYTES)), np.uint8)
+    for row, record in zip(starts, records, strict=True):
+        read_into(handle, layout.header.data_start + record * layout.header.record_bytes + offset, row.data)
+    return parse_onsets(starts)
+
+
+def read_blocks(handle: BinaryIO, layout: Layout, runs: Sequence[RecordRun], block_bytes: int) -> Iterator[Block]:
+    """Blocks of whole records, of parts of one where a record is larger than ``block_bytes``."""
+    per_record = layout.header.record_samples * np.dtype(layout.dtype).itemsize
+    if per_record > max(block_bytes, 1):
+        yield from _read_parts(handle, layout, runs, block_bytes)
+    else:
+        yield from _read_records(handle, layout, runs, block_bytes // per_record)
+
+
+def _read_records(handle: BinaryIO, layout: Layout, runs: Sequence[RecordRun], count: int) -> Iterator[Block]:
+    """Blocks of up to ``count`` whole records."""
+    header, record_bytes = layout.header, layout.header.record_bytes
+    count = min(count, layout.n_records)
+    piece = min(count, max(1, _PIECE_BYTES // record_bytes))
+    # The spare byte in front lets a 24-bit sample be read as the upper three bytes of a 32-bit one.
+    buffer = np.zeros(1 + piece * record_bytes, np.uint8)
+    frames, records = _frames(buffer, layout, piece), buffer[1:].reshape(piece, record_bytes)
+    widths = [layout.samples(run.stream) for run in layout.runs]
+    check = _OnsetCheck(layout, runs)
+    for at in range(0, layout.n_records, count):
+        n = min(count, layout.n_records - at)
+        outs = [np.empty((len(s), n * layout.samples(i)), layout.dtype) for i, s in enumerate(layout.streams)]
+        for begin in range(0, n, piece):
+            stop = min(begin + piece, n)
+            size = (stop - begin) * record_bytes
+            read_into(handle, header.data_start + (at + begin) * record_bytes, buffer.data[1 : 1 + size])
+            for run, width in zip(layout.runs, widths, strict=True):
+                copy_run(frames[: stop - begin], run, outs[run.stream][:, begin * width : stop * width])
+            if layout.annotations:
+                offset, length = layout.annotations[0]
+                check.take(records[: stop - begin, offset : offset + min(length, ONSET_BYTES)])
+        for stream, out in enumerate(outs):
+            yield Block(stream, at * layout.samples(stream), _finish(out, layout))
+    check.check()
+
+
+def _frames(buffer: np.ndarray, layout: Layout, n: int) -> np.ndarray:
+    """The records of ``buffer`` (spare byte first) as (record, sample), without copying. BDF samples are
+    the upper 24 bits of 32 here, until ``_finish``."""
+    header = layout.header
+    kind, offset = ("<i4", 0) if header.bdf else ("<i2", 1)
+    strides = (header.record_bytes, header.sample_bytes)
+    return np.ndarray((n, header.record_samples), kind, buffer.data, offset, strides)
+
+
+def _finish(out: np.ndarray, layout: Layout) -> np.ndarray:
+    """Shift 24-bit samples down in place: the arithmetic shift extends their sign."""
+    if layout.header.bdf:
+        np.right_shift(out, 8, out=out)
+    return out
+
+
+def _read_parts(handle: BinaryIO, layout: Layout, runs: Sequence[RecordRun], block_bytes: int) -> Iterator[Block]:
+    """Blocks of parts of one record, for records that are too large to be taken whole."""
+    check = _OnsetCheck(layout, runs)
+    starts = np.zeros((1, min(layout.annotations[0][1], ONSET_BYTES)), np.uint8) if layout.annotations else None
+    for record in range(layout.n_records):
+        at = layout.header.data_start + record * layout.header.record_bytes
+        if starts is not None:
+            read_into(handle, at + layout.annotations[0][0], starts[0].data)
+            check.take(starts)
+        for stream, members in enumerate(layout.streams):
+            samples = layout.samples(stream)
+            step = max(1, block_bytes // (len(members) * np.dtype(layout.dtype).itemsize))
+            for begin in range(0, samples, step):
+                n = min(step, samples - begin)
+                out = np.empty((len(members), n), layout.dtype)
+                for channel, signal in enumerate(members):
+                    out[channel] = read_signal(handle, layout, signal, record, begin, n)
+                yield Block(stream, record * samples + begin, _finish(out, layout))
+    check.check()
+
+
+def read_signal(handle: BinaryIO, layout: Layout, signal: int, record: int, begin: int, n: int) -> np.ndarray:
+    """``n`` samples of one signal in one record; of BDF as the upper 24 bits of 32."""
+    header = layout.header
+    buffer = np.zeros(1 + n * header.sample_bytes, np.uint8)
+    where = record * header.record_samples + layout.offset(signal) + begin
+    read_into(handle, header.data_start + where * header.sample_bytes, buffer.data[1:])
+    kind, skip = ("<i4", 0) if header.bdf else ("<i2", 1)
+    return np.ndarray(n, kind, buffer.data, skip, (header.sample_bytes,))
