@@ -22,7 +22,7 @@ from harmonize_converters.contract import FoundFile, SourceFiles
 from harmonize_converters.edf import EdfConverter
 
 CHANNELS, RATE_HZ, SECONDS = 20, 256, 3600
-BLOCK_BYTES = 512 * 1024
+BLOCK_BYTES = 1024 * 1024
 """As ``harmonize.ingest.write`` asks for."""
 ROUNDS = 7
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from harmonize.store.catalog import Row
+from harmonize.store.quality import STATISTICS
 from harmonize_schemas import Annotation, Label, Recording, SignalStream
 
 
@@ -59,10 +61,17 @@ def recording_row(
 
 
 def stream_row(
-    recording: Recording, index: int, part: str, layout: str, row: int, start: int, content: list[str] | None = None
+    recording: Recording,
+    index: int,
+    part: str,
+    layout: str,
+    row: int,
+    start: int,
+    content: list[str] | None = None,
+    statistics: Mapping[str, list[float | None]] = MappingProxyType({}),
 ) -> Row:
     """The row of table ``streams`` for stream ``index``, whose samples begin at ``start`` of the part; ``content``
-    is a hash of each channel."""
+    is a hash of each channel, ``statistics`` what ``harmonize.store.quality`` gives."""
     stream: SignalStream = recording.streams[index]
     channels, segments = stream.channels, stream.segments
     missing = [None if c.missing_value is None else float(c.missing_value) for c in channels]
@@ -88,6 +97,8 @@ def stream_row(
         "segment_samples": [segment.n_samples for segment in segments],
         "segment_onset_s": [segment.onset_s for segment in segments],
         "content": content,
+        **dict.fromkeys(STATISTICS),
+        **statistics,
     }
 
 

@@ -21,11 +21,13 @@ from harmonize.store.catalog import Batch
 from harmonize.store.content import ChannelHashes, VoxelHash
 from harmonize.store.geometry import layout_name
 from harmonize.store.parts import Codec, ImagePart, SignalPart, write_events_part
+from harmonize.store.quality import StreamStatistics
 from harmonize_converters.contract import Block, ConversionError, FoundFile
 from harmonize_converters.events import read_events
 from harmonize_schemas import Annotation, Recording, SourceFile
 
-BLOCK_BYTES = 16 * 1024 * 1024
+BLOCK_BYTES = 1024 * 1024
+"""What passes from a converter into parts, hashes and statistics at a time: small enough for a core's cache."""
 
 
 @dataclass
@@ -156,6 +158,7 @@ def _write_signals(root: Path, part_id: str, items: Sequence[_Loaded], codec: Co
         parts: dict[str, SignalPart] = {}
         place: dict[tuple[str, int], tuple[SignalPart, int]] = {}
         hashes: dict[tuple[str, int], ChannelHashes] = {}
+        statistics: dict[tuple[str, int], StreamStatistics] = {}
         for layout, rows in members.items():
             parts[layout] = part = SignalPart(
                 root, part_id, [item.recording.streams[index] for item, index in rows], codec
@@ -163,15 +166,19 @@ def _write_signals(root: Path, part_id: str, items: Sequence[_Loaded], codec: Co
             stack.enter_context(_removed_on_error(part.folder))
             for row, (item, index) in enumerate(rows):
                 stream = item.recording.streams[index]
-                place[item.recording.recording_id, index] = part, row
-                hashes[item.recording.recording_id, index] = ChannelHashes(len(stream.channels), stream.dtype)
+                at = item.recording.recording_id, index
+                place[at] = part, row
+                hashes[at] = ChannelHashes(len(stream.channels), stream.dtype)
+                statistics[at] = StreamStatistics(stream)
         for item in items:
             for block in item.blocks:
                 if block.stream is None:
                     raise ConversionError("internal_error", "A block of an image came from a signal.")
-                part, row = place[item.recording.recording_id, block.stream]
+                at = item.recording.recording_id, block.stream
+                part, row = place[at]
                 part.write(row, block.start, block.samples)
-                hashes[item.recording.recording_id, block.stream].update(block.samples)
+                hashes[at].update(block.samples)
+                statistics[at].update(block.samples)
         for layout, rows in members.items():
             parts[layout].close([item.recording for item, _ in rows], [index for _, index in rows])
     alone = [item.recording for item in items if not item.recording.streams]
@@ -185,9 +192,12 @@ def _write_signals(root: Path, part_id: str, items: Sequence[_Loaded], codec: Co
         batch.labels.extend(label_rows(recording))
         batch.sources.extend(source_rows(recording, item.draft.source.member is not None))
         for index in range(len(recording.streams)):
-            part, row = place[recording.recording_id, index]
-            content = hashes[recording.recording_id, index].hexdigests()
-            batch.streams.append(stream_row(recording, index, part.path, part.layout, row, part.starts[row], content))
+            at = recording.recording_id, index
+            part, row = place[at]
+            content, quality = hashes[at].hexdigests(), statistics[at].result()
+            batch.streams.append(
+                stream_row(recording, index, part.path, part.layout, row, part.starts[row], content, quality)
+            )
     return batch
 
 

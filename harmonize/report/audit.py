@@ -13,6 +13,7 @@ from harmonize.data.domains import device_name, select, with_labels
 from harmonize.data.index import index_windows
 from harmonize.report.cells import count, hide, shares
 from harmonize.report.confounding import associations
+from harmonize.report.quality import signal_quality
 from harmonize.store import Store
 from harmonize.store.errors import StoreError
 from harmonize.store.views import read_document
@@ -59,7 +60,8 @@ class Audit:
     and ``label_sites`` by label value, and by site too. ``cells``
     by data set, site, device, age band and sex; ``label_cells`` by those and each label value. ``missing`` and
     ``flags``: share of recordings by site. ``associations``: columns of ``confounding.associations``.
-    ``channels`` and ``images``: what is recorded, by site. ``failures``: sources by data set, format and code.
+    ``channels`` and ``images``: what is recorded, by site; ``quality``: see ``quality.signal_quality``.
+    ``failures``: sources by data set, format and code.
     """
 
     store: str
@@ -78,6 +80,7 @@ class Audit:
     associations: pl.DataFrame
     channels: pl.DataFrame
     images: pl.DataFrame
+    quality: pl.DataFrame
     flags: pl.DataFrame
     failures: pl.DataFrame
 
@@ -190,6 +193,7 @@ def audit(
         associations=associations(known, tables.labels),
         channels=hide(count(rows.join(streams, on="recording_id"), KINDS), min_cell, [["site"]]),
         images=hide(count(images, ("site", "modality", "size", "dtype", "spacing_mm", "unit")), min_cell, [["site"]]),
+        quality=signal_quality(rows, tables.streams, min_cell),
         flags=_flags(rows, min_cell),
         failures=tables.failures.group_by("dataset", "format", "code").agg(
             sources=pl.len(), message=pl.col("message").first()

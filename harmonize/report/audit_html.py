@@ -9,9 +9,10 @@ from typing import Any
 import polars as pl
 
 from harmonize.report.audit import Audit
-from harmonize.report.audit_text import ONE_WAY, TITLES, findings, number, pair
+from harmonize.report.audit_text import ONE_WAY, TITLES, findings, number, pair, quality_share
 from harmonize.report.confounding import MAX_VALUES, MIN_PERSONS, MIN_PRESENT
 from harmonize.report.html import Cell, dots, grid, page, paragraph, pyramid, table
+from harmonize.report.quality import LINES, MEANINGS, SHARES
 
 MEASURES = ("recordings", "subjects", "hours", "windows")
 MAX_ROWS, MAX_COLUMNS, MAX_DOTS = 25, 8, 24
@@ -241,6 +242,23 @@ def _signals(audit: Audit) -> Iterator[str]:
 
 def _quality(audit: Audit) -> Iterator[str]:
     yield "<h2>Quality</h2>"
+    if len(audit.quality):
+        yield "<h3>Signals by channel type and site</h3>"
+        yield table(
+            ["type", "site", "channels #", *(f"{MEANINGS[name]} #" for name in (*SHARES, *LINES)), "std #"],
+            [
+                [row["type"], row["site"], row["hidden"] or f"{row['channels']:,}"]
+                + [quality_share(row, name) for name in (*SHARES, *LINES)]
+                + ["–" if row["std"] is None else f"{row['std']:.3g} {row['unit']}"]
+                for row in audit.quality.head(MAX_ROWS).iter_rows(named=True)
+            ],
+        )
+        yield paragraph(
+            "Missing: share of samples. Flat: seconds in which nothing changes. Rails: samples at the ends of the "
+            "declared digital range or beyond; outside: beyond. 50 Hz, 60 Hz: share of the power above 1.5 Hz around the line "
+            "frequency. Means over channels; medians for line noise and standard deviation.",
+            "soft",
+        )
     yield "<h3>Flags by site</h3>"
     yield from _share_grid(audit.flags, "flag", "flag", "No recording carries a flag.", CLAY)
     if len(audit.failures):

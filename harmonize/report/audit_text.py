@@ -11,6 +11,7 @@ from rich.table import Table
 
 from harmonize.report.audit import Audit
 from harmonize.report.confounding import MIN_PERSONS
+from harmonize.report.quality import LINES, MEANINGS, SHARES
 
 NOTABLE = 0.3
 """Associations from this strength on are named among the findings."""
@@ -92,6 +93,8 @@ def print_audit(console: Console, audit: Audit) -> None:
     for frame, column, title in ((audit.missing, "field", "Missing"), (audit.flags, "flag", "Flags")):
         if len(frame):
             console.print(_grid(frame, column, title))
+    if len(audit.quality):
+        console.print(_quality(audit.quality))
     if len(audit.failures):
         table = Table("data set", "format", "code", "sources", title="Not converted", title_justify="left")
         for row in audit.failures.head(ROWS).iter_rows(named=True):
@@ -125,6 +128,30 @@ def _associations(frame: pl.DataFrame) -> Table:
     if len(frame) > ROWS:
         table.caption = f"and {len(frame) - ROWS} more (--json, --html)"
     return table
+
+
+def _quality(frame: pl.DataFrame) -> Table:
+    """Shares of samples, of windows that are flat, and of power; by channel type and site."""
+    names = (*SHARES, *LINES)
+    table = Table("type", "site", "channels", title="Signal quality", title_justify="left")
+    for name in names:
+        table.add_column(MEANINGS[name], justify="right")
+    table.add_column("std", justify="right")
+    for row in frame.head(2 * ROWS).iter_rows(named=True):
+        deviation = "-" if row["std"] is None else f"{row['std']:.3g} {row['unit']}"
+        numbers = [quality_share(row, name) for name in names]
+        table.add_row(row["type"], escape(row["site"]), row["hidden"] or f"{row['channels']:,}", *numbers, deviation)
+    if len(frame) > 2 * ROWS:
+        table.caption = f"and {len(frame) - 2 * ROWS} more (--json, --html)"
+    return table
+
+
+def quality_share(row: dict[str, Any], name: str) -> str:
+    """A share as percent; tiny ones are not rounded to nothing."""
+    share = row[name]
+    if share is None:
+        return "-"
+    return "0" if share == 0 else "<0.1%" if share < 0.001 else f"{share:.1%}"
 
 
 def _grid(frame: pl.DataFrame, row_key: str, title: str) -> Table:

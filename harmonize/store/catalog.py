@@ -18,6 +18,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from harmonize.store.errors import StoreError
+from harmonize.store.quality import STATISTICS
 
 TEXT, REAL, INT, BOOL = pl.String(), pl.Float64(), pl.Int64(), pl.Boolean()
 TEXTS, REALS, INTS = pl.List(TEXT), pl.List(REAL), pl.List(INT)
@@ -37,7 +38,8 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
         "recording_id": TEXT, "stream": TEXT, "stream_index": INT, "part": TEXT, "row": INT, "start": INT,
         "n_samples": INT, "rate_num": INT, "rate_den": INT, "dtype": TEXT, "layout": TEXT,
         "channels": TEXTS, "types": TEXTS, "units": TEXTS, "scale": REALS, "offset": REALS, "missing": REALS,
-        "segment_start": INTS, "segment_samples": INTS, "segment_onset_s": REALS, "content": TEXTS, "commit": TEXT,
+        "segment_start": INTS, "segment_samples": INTS, "segment_onset_s": REALS, "content": TEXTS,
+        **dict.fromkeys(STATISTICS, REALS), "commit": TEXT,
     },
     "annotations": {
         "recording_id": TEXT, "onset_s": REAL, "duration_s": REAL, "label": TEXT, "text": TEXT,
@@ -57,8 +59,9 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
 """Columns of each table. Ids and sources are pseudonyms unless privacy is "keep"; ``source_state`` is a
 keyed digest of the files' sizes and times; ``start`` is the first sample in the part; ``content`` is a
 SHA-256 of each channel's native samples (of all voxels, in ``recordings``). ``events`` and ``events_row`` are
-where the document of a recording of events alone lies. Labels are long: one row a value,
-several for a multi-label. ``sources`` has a row a file; ``shared`` files hold other recordings too."""
+where the document of a recording of events alone lies. ``STATISTICS`` of each channel are explained in
+``harmonize.store.quality``. Labels are long: one row a value, several for a multi-label. ``sources`` has a row a
+file; ``shared`` files hold other recordings too."""
 DERIVED: dict[str, dict[str, pl.DataType]] = {
     "datasets": {
         "dataset": TEXT, "title": TEXT, "version": TEXT, "url": TEXT, "licence": TEXT, "licence_url": TEXT,

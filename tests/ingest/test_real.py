@@ -10,6 +10,7 @@ import pyedflib
 import pytest
 import wfdb
 import zarr
+from scipy.signal import welch
 
 import harmonize as hz
 from harmonize.ingest import ProjectKey
@@ -47,6 +48,23 @@ def test_all_of_ptb_xl_equals_wfdb_bit_for_bit(ptbxl) -> None:
         assert float(signal.meta.rate_hz) == reference.fs
         np.testing.assert_allclose(signal.read(), reference.dac().T, atol=1e-6)
         assert {c.unit for c in signal.meta.channels} == {"mV"}
+
+
+def test_s11_statistics_of_ptb_xl_equal_numpy_on_what_wfdb_reads(ptbxl) -> None:
+    rows = ptbxl.streams.sort("recording_id").gather_every(40)
+    for row in rows.iter_rows(named=True):
+        values = wfdb.rdrecord(str(DATA / row["recording_id"])).p_signal
+        for name, expected in (
+            ("mean", values.mean(0)),
+            ("std", values.std(0)),
+            ("min", values.min(0)),
+            ("max", values.max(0)),
+        ):
+            np.testing.assert_allclose(row[name], expected, atol=1e-9)
+        hertz, power = welch(values, row["rate_num"], "hann", row["rate_num"], 0, detrend="constant", axis=0)
+        if row["rate_num"] == 500:
+            share = power[np.abs(hertz - 50) <= 1].sum(0) / power[hertz >= 2].sum(0)
+            np.testing.assert_allclose(row["line50_share"], share, rtol=1e-3, atol=1e-6)
 
 
 def test_ptb_xl_pools_records_of_one_rate(ptbxl) -> None:
