@@ -255,8 +255,8 @@ def _quality(audit: Audit) -> Iterator[str]:
         )
         yield paragraph(
             "Missing: share of samples. Flat: seconds in which nothing changes. Rails: samples at the ends of the "
-            "declared digital range or beyond; outside: beyond. 50 Hz, 60 Hz: share of the power above 1.5 Hz around the line "
-            "frequency. Means over channels; medians for line noise and standard deviation.",
+            "declared digital range or beyond; outside: beyond. 50 Hz, 60 Hz: share of the power above 1.5 Hz around "
+            "the line frequency. Means over channels; medians for line noise and standard deviation.",
             "soft",
         )
     yield "<h3>Flags by site</h3>"
