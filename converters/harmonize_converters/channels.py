@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
+from typing import Any
 
 from harmonize_schemas import Channel, SignalStream, vocabulary
 
@@ -17,12 +18,26 @@ _REFERENCE_SUFFIX = re.compile(r"[\s-]+(REF|LE|AR|AVG)$", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A channel's canonical name and type; ``mapped`` False where no vocabulary has it."""
+    """A channel's canonical name and type; ``mapped`` False where no vocabulary has it. ``anode`` and ``cathode``
+    are those of a bipolar derivation."""
 
     name: str
     type: str
     mapped: bool
     reference: str | None = None
+    anode: str | None = None
+    cathode: str | None = None
+
+    def typed(self, kind: str, label: str) -> Name:
+        """The name of a channel whose type is known: a vocabulary's name for another type is not its name (a
+        depth electrode "A1" is no mastoid)."""
+        if self.type == kind:
+            return self
+        return Name(" ".join(label.split()) if self.mapped else self.name, kind, False)
+
+    def fields(self) -> dict[str, Any]:
+        """What it says of a ``Channel``."""
+        return asdict(self)
 
 
 @cache
@@ -53,7 +68,7 @@ def canonical_name(label: str) -> Name:
             return Name(term, vocabulary("channels")[term]["type"], True, found)
     pair = [_aliases().get(part.strip().casefold(), "") for part in bare.split("-")]
     if len(pair) == 2 and all(vocabulary("channels").get(name, {}).get("type") == "eeg" for name in pair):
-        return Name("-".join(pair), "eeg", True)
+        return Name("-".join(pair), "eeg", True, anode=pair[0], cathode=pair[1])
     kind = {"eeg": "eeg", "ecg": "ecg", "ekg": "ecg", "eog": "eog", "emg": "emg"}
     first = re.split(r"[\s.:_-]", text, maxsplit=1)[0].casefold()
     return Name(text or "unnamed", kind.get(first, "misc"), False)

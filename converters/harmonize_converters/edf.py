@@ -326,9 +326,6 @@ def _channel(signal: EdfSignal) -> Channel:
         scale, offset = float(gain) * factor, float(pmin - gain * dmin) * factor
     return Channel(
         label=signal.label,
-        name=name.name,
-        mapped=name.mapped,
-        type=name.type,
         unit_found=signal.unit,
         unit=unit,
         scale=scale,
@@ -339,5 +336,5 @@ def _channel(signal: EdfSignal) -> Channel:
         physical_min=float(pmin),
         physical_max=float(pmax),
         prefilter=parse_prefilter(signal.prefilter),
-        reference=name.reference,
+        **name.fields(),
     )
