@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from harmonize.ingest.bids_channels import MISSING, channel_rules, electrode_names, reference
+from harmonize.ingest.bids_channels import MISSING, channel_rules, channel_names, reference
 from harmonize.ingest.find import found_file
 from harmonize.ingest.recipes import RecipeError
 from harmonize.ingest.tables import Row, TableRows, read_table
@@ -84,7 +84,7 @@ class BidsTree:
             named["modality"] = kind
         channels, electrodes = self._around(file, top)
         against = next((str(sidecar[name]) for name in REFERENCES if name in sidecar), None)
-        if against := reference(against, electrode_names(channels, (rows for rows, _ in electrodes))):
+        if against := reference(against, channel_names(channels)):
             named["reference"] = against
         return BidsFacts(
             path=named,

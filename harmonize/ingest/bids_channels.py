@@ -32,10 +32,9 @@ def channel_rules(
     channels: Sequence[Row], electrodes: Iterable[tuple[Sequence[Row], Mapping[str, object]]]
 ) -> dict[str, ChannelRule]:
     """Rules by channel label, from the rows of channels.tsv and of each electrodes.tsv with its coordinate system."""
-    tables = list(electrodes)
-    own = electrode_names(channels, (rows for rows, _ in tables))
+    own = channel_names(channels)
     rules = {name: _rule(row, own) for row in channels if (name := row.get("name"))}
-    for rows, system in tables:
+    for rows, system in electrodes:
         if placed := _places(rows, system):
             for name, place in placed.items():
                 rules[name] = rules.get(name, ChannelRule()).model_copy(update=place)
@@ -43,9 +42,9 @@ def channel_rules(
     return rules
 
 
-def electrode_names(channels: Iterable[Row], electrodes: Iterable[Sequence[Row]]) -> dict[str, str]:
-    """Canonical names of channels and electrodes, by label: a depth electrode "A1" is no mastoid."""
-    names = {label: label for rows in electrodes for row in rows if (label := row.get("name"))}
+def channel_names(channels: Iterable[Row]) -> dict[str, str]:
+    """Canonical names of channels by label: a depth electrode "A1" is no mastoid."""
+    names: dict[str, str] = {}
     for row in channels:
         if label := row.get("name"):
             known = canonical_name(label)
@@ -54,7 +53,7 @@ def electrode_names(channels: Iterable[Row], electrodes: Iterable[Sequence[Row]]
 
 
 def reference(text: str | None, own: Mapping[str, str]) -> str | None:
-    """What a reference as found means: one of the recording's ``own`` electrodes, a term, or an electrode of the
+    """What a reference as found means: one of the recording's ``own`` channels, a term, or an electrode of the
     10-05 system.
 
     Any other text is free text, which may name people, and says too little to be compared: None.
