@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from harmonize.ingest.bids_channels import MISSING, channel_rules, channel_names, reference
+from harmonize.ingest.bids_channels import MISSING, channel_names, channel_rules, reference
 from harmonize.ingest.find import found_file
 from harmonize.ingest.recipes import RecipeError
 from harmonize.ingest.tables import Row, TableRows, read_table

@@ -75,7 +75,7 @@ def made(tmp_path_factory) -> tuple[Canaries, hz.Store, bytes]:
         code, text = run("convert", *source, "--into", str(store), "--workers", "1", home=home)
         said += [text, run("scan", *source, home=home)[1]]
         assert code == 0, text
-    for command in (["ls", str(store)], ["ls", str(store), "--failures"], ["audit", str(store), "--html", str(folder / "out.html")],
+    for command in (["ls", str(store)], ["ls", str(store), "--failures"], ["ls", str(store), "--unmapped"], ["audit", str(store), "--html", str(folder / "out.html")],
                     ["audit", str(store), "--json"], ["cite", str(store)], ["duplicates", str(store)], ["scan", str(folder / "in")],
                     ["metadata", str(store), "--into", str(folder / "meta")]):  # fmt: skip
         said.append(run(*command, home=home)[1])
