@@ -53,7 +53,12 @@ KNOWN = {
     "esc-50": Known("WAVE", TREE, "karolpiczak/ESC-50, README; loaders that name the table's columns"),
     "empatica": Known("CSV", TREE, "support.empatica.com, Data export and formatting from E4 connect"),
     "dicom": Known("DICOM", TREE, "DICOM PS3.6"),
-    "bids": Known("EDF, BDF, BrainVision, NIfTI", "trees that mne-bids writes", "the BIDS specification"),
+    "bids": Known(
+        "EDF, BDF, BrainVision, FIF, NIfTI",
+        "trees that mne-bids writes (EEG, iEEG, MEG, EMG, T1w); miniature trees by hand for PET and diffusion, which "
+        "it cannot write",
+        "the BIDS specification",
+    ),
 }
 
 
@@ -104,7 +109,7 @@ def gives(recipe: Recipe) -> Iterator[str]:
     """What a recipe gives besides what every file says of itself."""
     named = {name for name, _ in recipe.fields.items()} | {g for pattern in recipe.paths for g in _groups(pattern)}
     if recipe.layout == "bids":
-        named |= {"subject", "session"}
+        named |= {"subject", "session", "reference"}
     if fields := [name for name in Fields.model_fields if name in named]:
         yield ", ".join(fields)
     if recipe.labels:

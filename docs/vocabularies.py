@@ -12,6 +12,7 @@ PAGES = {
     "channel_types": "Channel types and their canonical units",
     "units": "Units and how they are spelled in files",
     "modalities": "Modalities",
+    "references": "References of montages, and how they are spelled in files",
     "annotation_labels": "Annotation labels",
     "privacy_methods": "How identifiers were treated",
 }

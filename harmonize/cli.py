@@ -25,7 +25,16 @@ from harmonize.ingest.plan import plan
 from harmonize.ingest.pool import process_pool
 from harmonize.ingest.recipes import RecipeError, load_recipe
 from harmonize.report.progress import reporter
-from harmonize.report.tables import counts_table, failures_table, print_frame, recording_tree
+from harmonize.report.tables import (
+    counts_table,
+    failures_table,
+    print_frame,
+    print_unmapped,
+    print_unmapped_line,
+    recording_tree,
+)
+from harmonize.report.unmapped import unmapped as unmapped_labels
+from harmonize.report.unmapped import unmapped_of
 from harmonize.store import StoreError, open_store
 from harmonize.store.parts import Codec
 from harmonize_schemas.jsonschema import SCHEMAS, schema_text, write_schemas
@@ -147,23 +156,22 @@ def scan_command(
     with report, process_pool(workers) as executor:
         found = scan(sources, Policy(loaded, recipe_sha256, load_key(key)), None, executor, report.update)
     tasks = plan(found.drafts, max(1, workers))
+    labels = unmapped_of(draft.recording for draft in found.drafts)
     if as_json:
         recordings = [draft.recording.model_dump(mode="json") for draft in found.drafts]
-        _print_json({"recordings": recordings, "failures": found.failures, "side_files": found.side_files})
+        _print_json(
+            {
+                "recordings": recordings,
+                "failures": found.failures,
+                "side_files": found.side_files,
+                "unmapped": labels.to_dicts(),
+            }
+        )
     else:
         out.print(counts_table([draft.recording for draft in found.drafts]))
         size = sum(task.raw_bytes for task in tasks)
         out.print(f"{len(found.drafts)} recordings, {size / 1e6:.1f} MB of samples, {len(tasks)} tasks")
-        unmapped = Counter(
-            channel.label
-            for draft in found.drafts
-            for stream in draft.recording.streams
-            for channel in stream.channels
-            if not channel.mapped
-        )
-        if unmapped:
-            names = ", ".join(f"{name!r} ({count})" for name, count in unmapped.most_common(20))
-            out.print(f"Channel names in no vocabulary, kept as found: {names}")
+        print_unmapped_line(out, labels)
         _print_side_files(found.side_files)
         if found.failures:
             out.print(failures_table(found.failures))
@@ -178,14 +186,20 @@ def ls_command(
     locate: Annotated[
         list[Path] | None, typer.Option(help="With --failures: folders whose paths to show for the pseudonyms.")
     ] = None,
+    unmapped: Annotated[
+        bool, typer.Option("--unmapped", help="List channel labels that no vocabulary has, by data set.")
+    ] = False,
     version: Annotated[int | None, typer.Option(help="An older version of the store.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 50,
     key: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the recordings of a store, or its failures."""
+    """List the recordings of a store, its failures, or the channel labels that no vocabulary has."""
     opened = open_store(store, version)
-    frame = opened.failures.drop("commit") if failures else opened.recordings.drop("commit")
+    if unmapped:
+        frame = unmapped_labels(opened)
+    else:
+        frame = opened.failures.drop("commit") if failures else opened.recordings.drop("commit")
     if failures and locate:
         frame = _located(frame, locate, key)
     if where:
@@ -194,7 +208,10 @@ def ls_command(
         _print_json(frame.to_dicts())
         return
     shown = ["recording_id", "modality", "subject", "site", "device_model", "duration_s", "n_streams", "flags"]
-    print_frame(out, frame if failures else frame.select(shown), limit)
+    if unmapped:
+        print_unmapped(out, frame, limit)
+    else:
+        print_frame(out, frame if failures else frame.select(shown), limit)
 
 
 def _located(failures: pl.DataFrame, folders: list[Path], key: Path | None) -> pl.DataFrame:

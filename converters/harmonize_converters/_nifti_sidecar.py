@@ -1,4 +1,4 @@
-"""Files beside a NIfTI image: BIDS JSON (typed fields only) and FSL b-values and b-vectors."""
+"""Files that go with a NIfTI image: BIDS JSON (typed fields only) and FSL b-values and b-vectors."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from harmonize_converters.contract import ConversionError, FoundFile, Identity
+from harmonize_converters._bids_names import DESCRIPTION, entities, inherited
+from harmonize_converters.channels import known_unit
+from harmonize_converters.contract import ConversionError, FoundFile, Identity, SourceFiles
 from harmonize_converters.geometry import is_sheared
 from harmonize_schemas import Acquisition, Affine
 
 SUFFIXES = {"sidecar": ".json", "bval": ".bval", "bvec": ".bvec"}
 LIMIT_BYTES = 1 << 24
+SAME_STEP = 1e-3
+"""Steps between volumes that differ by less than this part are one step."""
 MODALITIES = {"MR": "mr", "CT": "ct", "PT": "pt"}
 _TEXT = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
 
@@ -32,8 +36,52 @@ def _content(file: FoundFile, what: str) -> str:
         raise ConversionError("corrupt", "A file beside the image is no text.", what) from None
 
 
-def sidecar(file: FoundFile) -> Mapping[str, Any]:
-    """The JSON object beside an image. Raises ``ConversionError``."""
+class Around:
+    """All files found, by folder: which of them go with an image."""
+
+    def __init__(self, siblings: Mapping[str, FoundFile]) -> None:
+        self._siblings = siblings
+        self._folders: dict[str, dict[str, FoundFile]] = {}
+        for key, file in siblings.items():
+            if key.endswith(tuple(SUFFIXES.values())):
+                folder, _, name = key.rpartition("/")
+                self._folders.setdefault(folder, {})[name] = file
+
+    def of(self, image: FoundFile) -> list[tuple[str, FoundFile]]:
+        """(role, file) of those that go with an image: of the same stem; in a BIDS data set all sidecars that apply,
+        in the order in which later ones override earlier ones, and the nearest b-values and b-vectors."""
+        stem = image.key.removesuffix(".gz").removesuffix(".nii")
+        folder, _, name = image.key.rpartition("/")
+        found, suffix = entities(name)
+        levels = self._levels(folder)
+        if levels is None or "sub" not in found:
+            if stem == image.key:  # a name without a suffix is no stem of others
+                return []
+            same = ((role, self._siblings.get(stem + end)) for role, end in SUFFIXES.items())
+            return [(role, file) for role, file in same if file]
+        near: list[tuple[str, FoundFile]] = []
+        for role, end in SUFFIXES.items():
+            files = inherited(name, suffix, end, levels)
+            near += [(role, file) for file in (files if role == "sidecar" else files[-1:])]
+        return near
+
+    def _levels(self, folder: str) -> list[Mapping[str, FoundFile]] | None:
+        """The files of each folder from the data set's top down; None outside of a BIDS data set."""
+        parts = folder.split("/")
+        for depth in range(len(parts), 0, -1):
+            if DESCRIPTION in self._folders.get("/".join(parts[:depth]), {}):
+                return [self._folders.get("/".join(parts[:at]), {}) for at in range(depth, len(parts) + 1)]
+        return None
+
+
+def sidecar(source: SourceFiles) -> Mapping[str, Any] | None:
+    """The JSON objects of an image, later ones over earlier ones; None where it has none. Raises
+    ``ConversionError``."""
+    objects = [_object(file) for role, file in zip(source.roles, source.files, strict=True) if role == "sidecar"]
+    return {name: value for one in objects for name, value in one.items()} if objects else None
+
+
+def _object(file: FoundFile) -> Mapping[str, Any]:
     try:
         found = json.loads(_content(file, "sidecar"))
     except (ValueError, RecursionError):
@@ -41,6 +89,29 @@ def sidecar(file: FoundFile) -> Mapping[str, Any]:
     if not isinstance(found, dict):
         raise ConversionError("corrupt", "The JSON file beside the image holds no object.", "sidecar")
     return found
+
+
+def unit(fields: Mapping[str, Any]) -> str | None:
+    """The vocabulary's term for what the sidecar says of the values' unit ("Bq/mL"), or None."""
+    found = fields.get("Units")
+    return known_unit(found) if isinstance(found, str) else None
+
+
+def time_step_s(fields: Mapping[str, Any], n_volumes: int, header_s: float | None) -> float | None:
+    """Seconds from volume to volume; None where the sidecar says when each began and that is not regular.
+
+    A header can only say that volumes follow each other regularly, so dynamic PET (``FrameTimesStart``) and sparse
+    sampling (``VolumeTiming``) go over it.
+    """
+    starts = next((fields[name] for name in ("FrameTimesStart", "VolumeTiming") if name in fields), None)
+    if starts is None:
+        return header_s
+    numbers = isinstance(starts, list) and all(isinstance(n, int | float) and not isinstance(n, bool) for n in starts)
+    if not numbers or len(starts) != n_volumes or n_volumes < 2 or not np.all(np.isfinite(starts)):
+        return None
+    steps = np.diff(np.asarray(starts, dtype=np.float64))
+    regular = steps[0] > 0 and np.allclose(steps, steps[0], rtol=SAME_STEP, atol=0)
+    return float(steps[0]) if regular else None
 
 
 def acquisition(fields: Mapping[str, Any]) -> Acquisition:

@@ -50,7 +50,7 @@ class ArraysConverter:
     """Arrays that a recipe describes; one file is one recording, or as many as its record axis is long."""
 
     name = "arrays"
-    version = "1"
+    version = "2"
     suffixes: frozenset[str] = frozenset()
 
     def recognize(self, head: bytes, name: str) -> bool:
@@ -257,14 +257,11 @@ def _channel(label: str, spec: ArrayStream) -> Channel:
     unit, factor, _ = unit_factor(spec.unit, known.type)
     return Channel(
         label=label,
-        name=known.name,
-        mapped=known.mapped,
-        type=known.type,
         unit_found=spec.unit,
         unit=unit,
         scale=spec.scale * factor,
         offset=0.0,
-        reference=known.reference,
+        **known.fields(),
     )
 
 

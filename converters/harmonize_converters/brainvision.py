@@ -42,7 +42,7 @@ class BrainVisionConverter:
     """BrainVision Core Data Format 1.0 and 2.0: one header is one recording."""
 
     name = "brainvision"
-    version = "1"
+    version = "2"
     suffixes = frozenset({".vhdr"})
 
     def recognize(self, head: bytes, name: str) -> bool:
@@ -219,9 +219,6 @@ def _channel(channel: BvChannel, dtype: str) -> Channel:
     limits = np.iinfo(dtype) if dtype in ("int16", "uint16") else None  # a converter of 32 bits has other rails
     return Channel(
         label=channel.name,
-        name=name.name,
-        mapped=name.mapped,
-        type=name.type,
         unit_found=channel.unit,
         unit=unit,
         scale=scale,
@@ -230,6 +227,6 @@ def _channel(channel: BvChannel, dtype: str) -> Channel:
         digital_min=None if limits is None else int(limits.min),
         digital_max=None if limits is None else int(limits.max),
         prefilter=channel.prefilter,
-        reference=channel.reference or name.reference,
+        **(name.fields() | {"reference": channel.reference or name.reference}),
         position=channel.position,
     )

@@ -5,24 +5,47 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
+from typing import Any
 
 from harmonize_schemas import Channel, SignalStream, vocabulary
 
 _TYPE_PREFIX = re.compile(r"^(EEG|ECG|EKG)[\s.:_-]+(?=\S)", re.IGNORECASE)
-_REFERENCE_SUFFIX = re.compile(r"[\s-]+(REF|LE|AR|AVG)$", re.IGNORECASE)
+_REFERENCE_SUFFIX = re.compile(r"[\s-]+(REF|LE|AR|AVG|CAR|A1A2|M1M2|A1\+A2|M1\+M2)$", re.IGNORECASE)
+_STATE_SUFFIX = re.compile(r"[\s_](off|status|imp|impedance)$", re.IGNORECASE)
+"""What says how an electrode is, and is no signal of it (MESA's "EKG_Off")."""
+_GENERIC = frozenset({"EEG", "EOG", "ECG", "EMG"})
+_MASTOIDS = frozenset({"M1", "M2"})
+_PAIRS = (frozenset({"EOG left", "EOG right"}), frozenset({"ECG1", "ECG2"}))
+"""Derivations between electrodes that are not of the 10-05 system."""
+_EDF_TYPES = {"eeg": "eeg", "ecg": "ecg", "ekg": "ecg", "eog": "eog", "emg": "emg"}
+"""First words of EDF+ labels that name a type."""
 
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A channel's canonical name and type; ``mapped`` False where no vocabulary has it."""
+    """A channel's canonical name and type; ``mapped`` False where no vocabulary has it. ``anode`` and ``cathode``
+    are those of a bipolar derivation."""
 
     name: str
     type: str
     mapped: bool
     reference: str | None = None
+    anode: str | None = None
+    cathode: str | None = None
+
+    def typed(self, kind: str, label: str) -> Name:
+        """The name of a channel whose type is known: a vocabulary's name for another type is not its name (a
+        depth electrode "A1" is no mastoid)."""
+        if self.type == kind:
+            return self
+        return Name(" ".join(label.split()) if self.mapped else self.name, kind, False)
+
+    def fields(self) -> dict[str, Any]:
+        """What it says of a ``Channel``."""
+        return asdict(self)
 
 
 @cache
@@ -39,8 +62,9 @@ def canonical_name(label: str) -> Name:
     """A label as found ("EEG Fpz-REF", "Fc5.", "AVR") to its canonical name.
 
     EDF+ labels start with their type (edfplus.info/specs/edftexts.html); EEGMMIDB pads with dots. A
-    label that is in no vocabulary is kept, with the type its EDF+ prefix names or "misc". Two electrodes
-    with a hyphen are a bipolar derivation: "FP1-F7" is Fp1-F7 and "C4-A1" is C4-M1.
+    label that is in no vocabulary, or could be several, is kept, with the type its EDF+ prefix names or "misc".
+    Two electrodes with a hyphen are a bipolar derivation with an anode and a cathode: "FP1-F7" is Fp1-F7 and
+    "C4-A1" is C4-M1. "REF", "LE" and the like behind a hyphen are the reference of all electrodes.
     """
     text = " ".join(label.split()).rstrip(". ")
     prefix = _TYPE_PREFIX.match(text)
@@ -48,15 +72,43 @@ def canonical_name(label: str) -> Name:
     reference = _REFERENCE_SUFFIX.search(bare)
     bare = bare[: reference.start()] if reference else bare
     for candidate in (text, bare):
-        if term := _aliases().get(candidate.casefold()):
+        term = _aliases().get(candidate.casefold())
+        if term and (candidate == text or _agree(prefix, candidate, _type(term))):
             found = reference.group(1).upper() if reference and candidate == bare else None
-            return Name(term, vocabulary("channels")[term]["type"], True, found)
-    pair = [_aliases().get(part.strip().casefold(), "") for part in bare.split("-")]
-    if len(pair) == 2 and all(vocabulary("channels").get(name, {}).get("type") == "eeg" for name in pair):
-        return Name("-".join(pair), "eeg", True)
-    kind = {"eeg": "eeg", "ecg": "ecg", "ekg": "ecg", "eog": "eog", "emg": "emg"}
+            return Name(term, _type(term), True, found)
+    if derivation := _derivation(bare, None if prefix is None else prefix.group(1).casefold()):
+        return derivation
     first = re.split(r"[\s.:_-]", text, maxsplit=1)[0].casefold()
-    return Name(text or "unnamed", kind.get(first, "misc"), False)
+    kind = None if _STATE_SUFFIX.search(text) else _EDF_TYPES.get(first)
+    return Name(text or "unnamed", kind or "misc", False)
+
+
+def _type(term: str) -> str:
+    kind: str = vocabulary("channels")[term]["type"]
+    return kind
+
+
+def _agree(prefix: re.Match[str] | None, bare: str, kind: str) -> bool:
+    """Whether what follows a type ("EEG LOC") can be of that name: an "ECG C3" is no electrode on the scalp and an
+    "EEG V1" no lead of the ECG; but "EEG EKG1" says what it is."""
+    said = _EDF_TYPES[prefix.group(1).casefold()] if prefix else kind
+    return said == kind or (said == "eeg" and (kind != "ecg" or bare.casefold().startswith(("ekg", "ecg"))))
+
+
+def _derivation(text: str, prefix: str | None) -> Name | None:
+    """One electrode minus another, where both are known and the pair is one that people record."""
+    terms = [_aliases().get(part.strip().casefold(), "") for part in text.split("-")]
+    if len(terms) != 2 or "" in terms or terms[0] == terms[1] or _GENERIC & set(terms):
+        return None
+    anode, cathode = terms
+    kinds = (_type(anode), _type(cathode))
+    if kinds == ("eeg", "eeg") and prefix in (None, "eeg"):
+        return Name(f"{anode}-{cathode}", "eeg", True, anode=anode, cathode=cathode)
+    if {anode, cathode} in _PAIRS:
+        return Name(f"{anode}-{cathode}", kinds[0], True, anode=anode, cathode=cathode)
+    if kinds[0] == "eog" and cathode in _MASTOIDS:  # the AASM's E1-M2: an eye, measured as all eyes are
+        return Name(anode, "eog", True, cathode, anode=anode, cathode=cathode)
+    return None
 
 
 @cache

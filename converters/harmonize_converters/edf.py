@@ -190,9 +190,6 @@ def _channel(signal: EdfSignal) -> Channel:
         scale, offset = float(gain) * factor, float(zero) * factor
     return Channel(
         label=signal.label,
-        name=name.name,
-        mapped=name.mapped,
-        type=name.type,
         unit_found=signal.unit,
         unit=unit,
         scale=scale,
@@ -203,5 +200,5 @@ def _channel(signal: EdfSignal) -> Channel:
         physical_min=None if signal.physical_min is None else float(signal.physical_min),
         physical_max=None if signal.physical_max is None else float(signal.physical_max),
         prefilter=parse_prefilter(signal.prefilter),
-        reference=name.reference,
+        **name.fields(),
     )

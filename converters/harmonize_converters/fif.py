@@ -77,7 +77,7 @@ class FifConverter:
     """Raw FIF files; files split for their size are one recording."""
 
     name = "fif"
-    version = "1"
+    version = "2"
     suffixes = frozenset({".fif"})
 
     def recognize(self, head: bytes, name: str) -> bool:
@@ -261,8 +261,7 @@ def _channel(found: Mapping[str, Any], kind: str, bad: bool, prefilter: Prefilte
     type_ = _TYPES.get(kind, "misc")
     if type_ == "meg_mag" and int(found["coil_type"]) & 0xFFFF in _AXIAL:
         type_ = "meg_grad_axial"
-    name = canonical_name(label)
-    mapped = name.mapped and name.type == type_
+    name = canonical_name(label).typed(type_, label)
     power = int(found["unit_mul"])
     unit_found = _UNITS.get(int(found["unit"]), "") if power == 0 else f"1e{power} {_UNITS.get(int(found['unit']), '')}"
     gain = float(found["cal"]) * float(found["range"])
@@ -271,19 +270,19 @@ def _channel(found: Mapping[str, Any], kind: str, bad: bool, prefilter: Prefilte
     if calibrated and type_ != "trigger":
         unit, factor, _ = unit_factor(unit_found, type_)
         scale = gain * factor
+    place = _position(found)
     return Channel(
         label=label,
-        name=name.name if mapped else label or "unnamed",
-        mapped=mapped,
-        type=type_,
         unit_found=unit_found,
         unit=unit,
         scale=scale,
         offset=0.0,
         calibrated=calibrated,
         prefilter=prefilter if type_.startswith("meg_") or type_ == "eeg" else None,
-        position=_position(found),
+        position=place,
+        position_frame="head" if place else None,
         status="bad" if bad else None,
+        **name.fields(),
     )
 
 

@@ -36,7 +36,7 @@ class NiftiConverter:
     """Single-file NIfTI (``converter`` contract)."""
 
     name = "nifti"
-    version = "1"
+    version = "2"
     suffixes = frozenset({".nii", ".nii.gz", ".hdr"})
 
     def recognize(self, head: bytes, name: str) -> bool:
@@ -44,25 +44,24 @@ class NiftiConverter:
         return is_nifti(head_bytes(head))
 
     def group(self, files: Sequence[FoundFile], siblings: Mapping[str, FoundFile]) -> list[SourceFiles]:
-        """Every image is a source, with the files beside it of the same stem."""
+        """Every image is a source, with the files beside it of the same stem; in a BIDS data set with those that
+        apply to it by the inheritance principle."""
+        around = beside.Around(siblings)
         sources = []
         for file in sorted(files, key=lambda f: f.key):
-            stem = file.key.removesuffix(".gz").removesuffix(".nii")
-            near = {role: siblings[stem + end] for role, end in beside.SUFFIXES.items() if stem + end in siblings}
-            if stem == file.key:
-                near = {}
-            sources.append(SourceFiles(self.name, file.key, (file, *near.values()), ("image", *near)))
+            near = around.of(file)
+            roles, others = [role for role, _ in near], [other for _, other in near]
+            sources.append(SourceFiles(self.name, file.key, (file, *others), ("image", *roles)))
         return sources
 
     def describe(self, source: SourceFiles) -> Described:
         """The header, and the small files beside the image."""
         layout, flags = _layout(source.primary)
-        files = dict(zip(source.roles, source.files, strict=True))
-        fields = beside.sidecar(files["sidecar"]) if "sidecar" in files else None
+        fields = beside.sidecar(source)
         description = Description(
             format=f"NIfTI-{layout.version}",
             modality=beside.modality(fields) if fields is not None else "image",
-            image=_image(layout, files),
+            image=_image(layout, source),
             acquisition=beside.acquisition(fields) if fields is not None else Acquisition(),
             flags=(*layout.geometry.flags, *flags),
             libraries={"nibabel": nib.__version__},
@@ -72,7 +71,7 @@ class NiftiConverter:
     def read(self, source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
         """Planes as they lie in the file, little-endian; gzip files are read to their checksum."""
         layout, flags = _layout(source.primary)
-        if _image(layout, dict(zip(source.roles, source.files, strict=True))) != description.image:
+        if _image(layout, source) != description.image:
             raise ConversionError("source_changed")
         x, y = layout.shape[:2]
         plane = x * y * layout.stored.itemsize
@@ -156,7 +155,8 @@ def _layout(file: FoundFile) -> tuple[Layout, tuple[str, ...]]:
     return layout, (("trailing_bytes",) if more else ())
 
 
-def _image(layout: Layout, files: Mapping[str, FoundFile]) -> Image:
+def _image(layout: Layout, source: SourceFiles) -> Image:
+    files, said = dict(zip(source.roles, source.files, strict=True)), beside.sidecar(source) or {}
     x, y, z, *t = layout.shape
     times = t[0] if t else 1
     fields: dict[str, Any] = {
@@ -172,7 +172,8 @@ def _image(layout: Layout, files: Mapping[str, FoundFile]) -> Image:
         "orientation": layout.geometry.orientation,
         "slopes": (layout.slope,),
         "intercepts": (layout.intercept,),
-        "time_step_s": layout.time_step_s,
+        "unit": beside.unit(said),
+        "time_step_s": beside.time_step_s(said, times, layout.time_step_s) if t else None,
         "b_values_s_mm2": beside.b_values(files["bval"], times) if "bval" in files else None,
         "b_vectors_ras": beside.b_vectors(files["bvec"], times, layout.geometry.affine) if "bvec" in files else None,
     }

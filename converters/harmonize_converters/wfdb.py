@@ -244,9 +244,6 @@ def _channel(signal: WfdbSignal) -> Channel:
     half = 1 << (signal.adc_resolution - 1) if 0 < signal.adc_resolution <= 32 else None
     return Channel(
         label=signal.description,
-        name=name.name,
-        mapped=name.mapped,
-        type=name.type,
         unit_found=signal.unit,
         unit=unit,
         scale=float(1 / signal.gain) * factor,
@@ -255,5 +252,5 @@ def _channel(signal: WfdbSignal) -> Channel:
         digital_min=None if half is None else signal.adc_zero - half,
         digital_max=None if half is None else signal.adc_zero + half - 1,
         missing_value=FORMATS[signal.format].missing,
-        reference=name.reference,
+        **name.fields(),
     )

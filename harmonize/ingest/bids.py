@@ -7,41 +7,37 @@ events, channels and electrodes beside it.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
 
+from harmonize.ingest.bids_channels import MISSING, channel_names, channel_rules, reference
 from harmonize.ingest.find import found_file
 from harmonize.ingest.recipes import RecipeError
 from harmonize.ingest.tables import Row, TableRows, read_table
-from harmonize_converters.channels import canonical_name
+from harmonize_converters._bids_names import DESCRIPTION, entities, inherited
 from harmonize_converters.contract import FoundFile
 from harmonize_schemas import ChannelRule, EventSource, Table
 
 LIMIT_BYTES = 1 << 24
-MISSING = frozenset({"", "n/a"})
 ENTITIES = {"sub": "subject", "ses": "session"}
 """Entities that are fields of the schema; the others keep their BIDS names ("task", "run")."""
-TYPES = {
-    "EEG": "eeg", "EOG": "eog", "HEOG": "eog", "VEOG": "eog", "ECG": "ecg", "EMG": "emg",
-    "ECOG": "ieeg", "SEEG": "ieeg", "DBS": "ieeg",
-    "MEGMAG": "meg_mag", "MEGGRADPLANAR": "meg_grad", "MEGGRADAXIAL": "meg_grad_axial",
-    "MEGREFMAG": "meg_ref", "MEGREFGRADAXIAL": "meg_ref", "MEGREFGRADPLANAR": "meg_ref",
-    "GSR": "eda", "PPG": "ppg", "RESP": "resp", "TEMP": "temperature", "TRIG": "trigger",
-    "ACCEL": "acceleration", "ACC": "acceleration", "AUDIO": "sound", "MISC": "misc", "OTHER": "misc", "REF": "misc",
-}  # fmt: skip
-"""Channel types of BIDS to ours; any other is left to the channel's name."""
 MODALITIES = {
     "anat": "mr", "func": "mr", "dwi": "mr", "fmap": "mr", "perf": "mr", "mrs": "mr",
     "pet": "pt", "eeg": "eeg", "ieeg": "ieeg", "meg": "meg", "emg": "emg",
 }  # fmt: skip
 """Data types (names of the folders that hold the data) to modalities."""
-RAS_SYSTEMS = frozenset({"CapTrak", "ACPC"})
-"""Coordinate systems in the subject's head whose axes go right, anterior, superior (appendix "Coordinate systems")."""
-_MM = {"m": 1000.0, "cm": 10.0, "mm": 1.0}
+REFERENCES = ("EEGReference", "iEEGReference", "EMGReference")
+"""Keys of the sidecars that say what electrodes are measured against."""
+_UNITS = {
+    "age": {"year": 1, "years": 1, "yr": 1, "yrs": 1, "y": 1, "a": 1, "month": 1 / 12, "months": 1 / 12,
+            "week": 7 / 365.25, "weeks": 7 / 365.25, "day": 1 / 365.25, "days": 1 / 365.25, "d": 1 / 365.25},
+    "height": {"cm": 1, "m": 100, "mm": 0.1, "in": 2.54, "inch": 2.54, "inches": 2.54, "ft": 30.48},
+    "weight": {"kg": 1, "g": 1e-3, "lb": 0.45359237, "lbs": 0.45359237},
+}  # fmt: skip
+"""Units in years, cm and kg that a table's own description (participants.json) may name."""
 
 
 @dataclass(frozen=True)
@@ -55,21 +51,13 @@ class BidsFacts:
     channels: Mapping[str, ChannelRule] = field(default_factory=dict)
 
 
-def entities(name: str) -> tuple[dict[str, str], str]:
-    """ "sub-01_task-rest_eeg.edf" -> ({"sub": "01", "task": "rest"}, "eeg")."""
-    stem = name.partition(".")[0]
-    *pairs, suffix = stem.split("_")
-    found = (pair.partition("-") for pair in pairs)
-    return {key: value for key, dash, value in found if dash}, suffix
-
-
 class BidsTree:
     """The BIDS data sets below one folder. Every file beside the data is read once."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._tables: dict[Path, TableRows | None] = {}
-        self._folders: dict[Path, list[Path]] = {}
+        self._folders: dict[Path, Mapping[str, Path]] = {}
         self._json: dict[Path, Mapping[str, object]] = {}
 
     def facts(self, file: Path) -> BidsFacts:
@@ -90,21 +78,31 @@ class BidsTree:
         sidecar: dict[str, object] = {}
         for one in self._inherited(file, top, suffix, ".json"):
             sidecar |= self._load(one)
-        kind = MODALITIES.get(file.parent.name)
+        sidecar = {name: value for name, value in sidecar.items() if value not in ("", "n/a")}
         named = {ENTITIES.get(key, key): value for key, value in found.items()}
+        if kind := MODALITIES.get(file.parent.name):
+            named["modality"] = kind
+        channels, electrodes = self._around(file, top)
+        against = next((str(sidecar[name]) for name in REFERENCES if name in sidecar), None)
+        if against := reference(against, channel_names(channels)):
+            named["reference"] = against
         return BidsFacts(
-            path=named | ({"modality": kind} if kind else {}),
-            # A table that is not there is no table without a row.
-            rows={name: row for name, row in rows.items() if row is not None},
+            path=named,
+            # A table that is not there is no table without a row; only participants must be all in theirs.
+            rows={
+                name: row
+                for name, row in rows.items()
+                if row is not None or (name == "participants" and self._tables[top / "participants.tsv"])
+            },
             sidecar=sidecar,
             events=tuple(self._events(file, top)),
-            channels=self._channels(file, top),
+            channels=channel_rules(channels, electrodes),
         )
 
     def _top(self, file: Path) -> Path:
         """The data set that a file is in: the nearest folder with a dataset_description.json."""
         for folder in file.parents:
-            if (folder / "dataset_description.json").exists() or folder == self._root:
+            if (folder / DESCRIPTION).exists() or folder == self._root:
                 return folder
         return self._root
 
@@ -112,30 +110,20 @@ class BidsTree:
         if file not in self._tables:
             self._tables[file] = _read_tsv(file, key)
         table = self._tables[file]
-        return table.row((value,)) if table else None
+        row = table.row((value,)) if table else None
+        if row is None:
+            return None
+        about = file.with_suffix(".json")
+        return in_units(row, self._load(about) if about.is_file() else {})
 
     def _inherited(self, file: Path, top: Path, suffix: str, ending: str) -> list[Path]:
-        """Files that apply to a data file: in its folder or above, of one suffix, with no entity that it lacks
-        (but "space", which tells electrodes of several coordinate systems apart).
-
-        In the order in which later ones override earlier ones: from the top down, fewer entities first.
-        """
-        own = entities(file.name)[0].items()
+        """Files that apply to a data file, in the order in which later ones override earlier ones."""
         folders = [folder for folder in [file.parent, *file.parent.parents] if folder == top or top in folder.parents]
-        applicable: list[Path] = []
-        for folder in reversed(folders):
-            here = []
-            for one in self._listing(folder):
-                if one.name.endswith(f"{suffix}{ending}"):
-                    found, of = entities(one.name)
-                    if of == suffix and {key: found[key] for key in found if key != "space"}.items() <= own:
-                        here.append((len(found), one))
-            applicable += [one for _, one in sorted(here)]
-        return applicable
+        return inherited(file.name, suffix, ending, map(self._listing, reversed(folders)))
 
-    def _listing(self, folder: Path) -> list[Path]:
+    def _listing(self, folder: Path) -> Mapping[str, Path]:
         if folder not in self._folders:
-            self._folders[folder] = [one for one in folder.iterdir() if one.suffix in (".json", ".tsv")]
+            self._folders[folder] = {one.name: one for one in folder.iterdir() if one.suffix in (".json", ".tsv")}
         return self._folders[folder]
 
     def _load(self, file: Path) -> Mapping[str, object]:
@@ -155,58 +143,41 @@ class BidsTree:
             source = EventSource(file=applicable[-1].name, duration=duration, label=label, separator="\t")
             yield source, found_file(applicable[-1], self._root)
 
-    def _channels(self, file: Path, top: Path) -> dict[str, ChannelRule]:
-        """Rules from channels.tsv and electrodes.tsv, by channel label."""
-        rules: dict[str, ChannelRule] = {}
-        for one in self._inherited(file, top, "channels", ".tsv")[-1:]:
-            for row in _rows(one):
-                if name := row.get("name"):
-                    rules[name] = _rule(row)
-        for name, position in self._positions(file, top).items():
-            rules[name] = rules.get(name, ChannelRule()).model_copy(update={"position": position})
-        return rules
-
-    def _positions(self, file: Path, top: Path) -> dict[str, tuple[float, float, float]]:
-        """Positions in mm, from coordinate systems whose axes are RAS in the subject's head."""
+    def _around(self, file: Path, top: Path) -> tuple[list[Row], list[tuple[list[Row], Mapping[str, object]]]]:
+        """Rows of channels.tsv, and those of each electrodes.tsv with its coordinate system, the nearest first."""
+        channels = [row for one in self._inherited(file, top, "channels", ".tsv")[-1:] for row in _rows(one)]
         systems = self._inherited(file, top, "coordsystem", ".json")
+        electrodes: list[tuple[list[Row], Mapping[str, object]]] = []
         for table in reversed(self._inherited(file, top, "electrodes", ".tsv")):
             space = entities(table.name)[0].get("space")
             system: dict[str, object] = {}
             for one in systems:
                 if entities(one.name)[0].get("space") == space:
                     system |= self._load(one)
-            for kind in ("EEG", "iEEG", "EMG"):
-                factor = _MM.get(str(system.get(f"{kind}CoordinateUnits")))
-                if factor is not None and system.get(f"{kind}CoordinateSystem") in RAS_SYSTEMS:
-                    return _places(table, factor)
-        return {}
+            electrodes.append((list(_rows(table)), system))
+        return channels, electrodes
 
 
-def _places(table: Path, factor: float) -> dict[str, tuple[float, float, float]]:
-    found: dict[str, tuple[float, float, float]] = {}
-    for row in _rows(table):
-        x, y, z = (_number(row.get(axis)) for axis in "xyz")
-        if row.get("name") and x is not None and y is not None and z is not None:
-            found[str(row["name"])] = (factor * x, factor * y, factor * z)
-    return found
-
-
-def _rule(row: Row) -> ChannelRule:
-    """A row of channels.tsv. A type that the name contradicts counts: people wrote it down."""
-    name, kind, unit, status = ((row.get(key) or "").strip() for key in ("name", "type", "units", "status"))
-    known = canonical_name(name)
-    own = TYPES.get(kind.upper())
-    return ChannelRule(
-        type=own if own and own != known.type else None,
-        unit=unit if unit not in MISSING else None,
-        status=status if status in ("good", "bad") else None,  # type: ignore[arg-type]
-    )
-
-
-def _number(text: str | None) -> float | None:
-    if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", text or ""):
-        return None
-    return float(text or "")
+def in_units(row: Row, described: Mapping[str, object]) -> Row:
+    """A row of a table of people with "age" in years, "height" in cm and "weight" in kg, by the ``Units`` that the
+    table's description names. BIDS counts ages in years where it names none; a height or weight without a unit, or
+    in one that is not known, is left out."""
+    out = dict(row)
+    for name, factors in _UNITS.items():
+        said = described.get(name)
+        unit = said.get("Units") if isinstance(said, dict) else None
+        text = row.get(name)
+        if text is None or (name == "age" and unit is None):
+            continue
+        factor = factors.get(unit.strip().casefold()) if isinstance(unit, str) else None
+        if factor is None:
+            out[name] = None
+        elif factor != 1:
+            try:
+                out[name] = repr(float(text) * factor)
+            except ValueError:
+                out[name] = None
+    return out
 
 
 def _rows(file: Path) -> Iterator[Row]:

@@ -42,21 +42,29 @@ def _ruled(channel: Channel, rules: Mapping[str, ChannelRule]) -> Channel:
         return channel
     known = canonical_name(rule.name or channel.label)
     kind = rule.type or (known.type if known.mapped else channel.type)
+    mapped = known.mapped or rule.type is not None
+    known = known.typed(kind, rule.name or channel.label)
     found = channel.unit_found or rule.unit or ""
     # Back to the unit found, then to the canonical unit of the type it has now.
     _, before, _ = unit_factor(channel.unit_found, channel.type)
     unit, factor, _ = unit_factor(found, kind)
-    return channel.model_copy(
-        update={
-            "name": known.name,
-            "type": kind,
-            "mapped": known.mapped or rule.type is not None,
-            "unit_found": found,
-            "unit": None if kind == "trigger" else unit,  # codes, not quantities
+    # Triggers are codes, not quantities: their integers are the values.
+    values: dict[str, object] = {"unit": None, "scale": 1.0, "offset": 0.0, "calibrated": True}
+    if kind != "trigger":
+        values = {
+            "unit": unit,
             "scale": channel.scale / before * factor,
             "offset": channel.offset / before * factor,
-            "reference": known.reference or channel.reference,
+        }
+    return channel.model_copy(
+        update={
+            **known.fields(),
+            "mapped": mapped,
+            "unit_found": found,
+            **values,
+            "reference": rule.reference or known.reference or channel.reference,
             "status": rule.status or channel.status,
             "position": rule.position or channel.position,
+            "position_frame": rule.position_frame if rule.position else channel.position_frame,
         }
     )

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from harmonize.report.unmapped import HOW
 from harmonize.store.catalog import Row
 from harmonize_schemas import Image, Recording, SignalStream
 
@@ -42,6 +43,26 @@ def print_frame(console: Console, frame: pl.DataFrame, limit: int) -> None:
             print("\t".join(row), file=console.file)  # rich would turn tabs into spaces
     more = f", the first {limit} shown (--limit)" if len(frame) > limit else ""
     console.print(f"{len(frame)} rows{more}")
+
+
+def print_unmapped(console: Console, labels: pl.DataFrame, limit: int) -> None:
+    """Labels of channels that no vocabulary has, as a table, and how a user names them."""
+    if labels.is_empty():
+        console.print("Every channel label is in the vocabulary, or named by a recipe.")
+        return
+    print_frame(console, labels, limit)
+    console.print(HOW, markup=False, highlight=False)
+
+
+def print_unmapped_line(console: Console, labels: pl.DataFrame) -> None:
+    """The most frequent of them in one sentence; nothing where there are none."""
+    if labels.is_empty():
+        return
+    top = labels.group_by("label").agg(pl.sum("channels")).sort("channels", "label", descending=[True, False])
+    names = ", ".join(f"{label!r} ({count})" for label, count in top.head(20).iter_rows())
+    more = f", {len(top) - 20} more (--json)" if len(top) > 20 else ""
+    console.print(f"Channel names in no vocabulary, kept as found: {names}{more}", markup=False)
+    console.print(HOW, markup=False, highlight=False)
 
 
 def failures_table(failures: Sequence[Row]) -> Table:

@@ -135,11 +135,16 @@ def _interop(name: str, *arguments: Any) -> Any:
 
 def read_document(root: Path, part: str, row: int | None) -> Recording:
     """The Recording document that a part (row given) or an image group (None) holds."""
-    group = zarr.open_group(root / part, mode="r")
     if row is None:
-        harmonize: Any = group.attrs["harmonize"]
+        harmonize: Any = zarr.open_group(root / part, mode="r").attrs["harmonize"]
         return Recording.model_validate_json(json.dumps(harmonize["recording"]))
-    documents = group["recording"]
+    return Recording.model_validate_json(read_documents(root, part, [row])[0])
+
+
+def read_documents(root: Path, part: str, rows: Sequence[int]) -> list[str]:
+    """The Recording documents of some rows of a part, as JSON."""
+    documents = zarr.open_group(root / part, mode="r").get("recording")
     if not isinstance(documents, zarr.Array):
         raise StoreError(f"{part} holds no recordings")
-    return Recording.model_validate_json(str(documents[row]))
+    texts: Any = documents[:] if len(rows) > 1 else {rows[0]: documents[rows[0]]}
+    return [str(texts[row]) for row in rows]

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harmonize_schemas.arrays import ArraySource
 from harmonize_schemas.base import Strict
+from harmonize_schemas.signals import PositionFrame
 from harmonize_schemas.vocabulary import AnnotationLabel, ChannelType, Modality, nearest
 
 PATH_FACTS = frozenset({"path", "name", "stem", "folder", "member"})
@@ -187,14 +188,16 @@ class EventSource(Strict):
 
 class ChannelRule(Strict):
     """What a channel label of this data set means: canonical ``name`` (of the vocabulary, or one of its own
-    with a ``type``), the ``unit`` of a label whose unit the file leaves blank, whether it is a bad channel, and
-    its ``position`` (mm, RAS in the subject's head)."""
+    with a ``type``), the ``unit`` of a label whose unit the file leaves blank, its ``reference``, whether it is a
+    bad channel, and its ``position`` (mm, RAS in the subject's head; ``position_frame`` as in ``Channel``)."""
 
     name: str | None = None
     type: ChannelType | None = None
     unit: str | None = None
+    reference: str | None = None
     status: Literal["good", "bad"] | None = None
     position: tuple[float, float, float] | None = None
+    position_frame: PositionFrame | None = None
 
 
 class Defaults(Strict):

@@ -18,6 +18,9 @@ class Prefilter(Strict):
     notch_hz: float | None = Field(None, gt=0)
 
 
+PositionFrame = Literal["head", "acpc"]
+
+
 class Channel(Strict):
     """One channel. Physical value = digital * ``scale`` + ``offset``, in ``unit`` (DESIGN 4).
 
@@ -27,7 +30,10 @@ class Channel(Strict):
     values are then in ``unit_found``. ``physical_*`` are in ``unit_found``. A digital sample equal to
     ``missing_value`` is missing data and reads as NaN (FIDELITY S09). ``calibrated`` is False where the
     source gives no usable calibration: then scale is 1 and offset 0 unless the format has a default
-    (FIDELITY S04, S08). ``position`` is in mm, in the subject's RAS head frame.
+    (FIDELITY S04, S08). A bipolar derivation is ``anode`` minus ``cathode``, both canonical names; ``reference``
+    is what all of a montage's electrodes are measured against. ``position`` is in mm in the subject's own head,
+    axes to the right, front and top. Its ``position_frame`` says where the origin is: "head" between the ears
+    (CapTrak, Neuromag), "acpc" at the anterior commissure; None where the source does not say.
     ``status``: what people found of the whole recording's channel; its samples are kept as they are.
     """
 
@@ -50,6 +56,7 @@ class Channel(Strict):
     anode: str | None = None
     cathode: str | None = None
     position: tuple[float, float, float] | None = None
+    position_frame: PositionFrame | None = None
     status: Literal["good", "bad"] | None = None
 
 

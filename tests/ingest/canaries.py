@@ -1,6 +1,6 @@
 """Files of every format with a unique string in every field that can identify (issue 3, point 3).
 
-``python tests/ingest/canaries.py`` prints the list of planted fields.
+``python tests/ingest/canaries.py`` prints the list of planted fields, those of ``canaries_recipes`` too.
 """
 
 from __future__ import annotations
@@ -289,8 +289,12 @@ def tables(folder: Path, made: Canaries) -> None:
 
 def main() -> None:
     """Print what is planted, by format."""
+    from ingest.canaries_recipes import plant_by_recipe  # it plants with what is here
+
     with tempfile.TemporaryDirectory() as folder:
-        planted = plant(Path(folder)).planted
+        made = plant(Path(folder))
+        plant_by_recipe(Path(folder, "by-recipe"), made)
+        planted = made.planted
     for kind, count in Counter(where.partition(":")[0] for where in planted.values()).items():
         print(f"{kind}: {count}")
     print(*sorted(planted.values()), sep="\n")

@@ -73,6 +73,7 @@ def test_who_where_and_what_of_every_recording(tree, tmp_path) -> None:
     assert [c.status for c in meta.streams[0].channels] == ["good", "good", "good", "bad"]
     assert [c.type for c in meta.streams[0].channels] == ["eeg"] * 4
     assert meta.streams[0].channels[1].position == pytest.approx((10.0, 20.0, 50.0), abs=0.5)
+    assert meta.streams[0].channels[1].position_frame == "head", "CapTrak"
 
 
 def test_events_come_from_the_table(tree, tmp_path) -> None:

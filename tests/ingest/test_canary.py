@@ -17,6 +17,7 @@ import zarr
 
 import harmonize as hz
 from ingest.canaries import DATES, MAC, Canaries, plant
+from ingest.canaries_recipes import E4_DEVICE, E4_START, plant_by_recipe
 
 SHAPES = re.compile(rb"qz\d{6}xk|1\.2\.826\.0\.1\.424242\.\d{6}", re.IGNORECASE)
 HEX = re.compile(rb"[0-9a-f]{16,}")
@@ -69,7 +70,12 @@ def made(tmp_path_factory) -> tuple[Canaries, hz.Store, bytes]:
     code, text = run("convert", str(folder / "in"), "--into", str(store), "--workers", "1", home=home)
     said.append(text)
     assert code == 1, "one file is damaged"
-    for command in (["ls", str(store)], ["ls", str(store), "--failures"], ["audit", str(store), "--html", str(folder / "out.html")],
+    for kind, recipe in plant_by_recipe(folder / "by-recipe", planted).items():
+        source = ("--recipe", recipe, str(folder / "by-recipe" / kind))
+        code, text = run("convert", *source, "--into", str(store), "--workers", "1", home=home)
+        said += [text, run("scan", *source, home=home)[1]]
+        assert code == 0, text
+    for command in (["ls", str(store)], ["ls", str(store), "--failures"], ["ls", str(store), "--unmapped"], ["audit", str(store), "--html", str(folder / "out.html")],
                     ["audit", str(store), "--json"], ["cite", str(store)], ["duplicates", str(store)], ["scan", str(folder / "in")],
                     ["metadata", str(store), "--into", str(folder / "meta")]):  # fmt: skip
         said.append(run(*command, home=home)[1])
@@ -84,23 +90,32 @@ def test_every_format_was_converted(made) -> None:
     assert sorted(store.recordings["format"]) == [
         "BrainVision",
         "DICOM",
+        "EDF",
         "EDF+C",
+        "Empatica E4",
         "FIF",
         "FLAC",
+        "HDF5 arrays",
+        "HDF5 arrays",
         "NIfTI-1",
+        "NIfTI-1",
+        "NPY array",
+        "NPZ arrays",
+        "NPZ arrays",
         "OpenSignals",
         "WAVE",
         "WFDB",
+        "pickled arrays",
     ]
     assert store.failures["code"].to_list() == ["format_mismatch"]
-    assert sorted(store.recordings["age"].drop_nulls()) == [30.0, 30.0, 44.0, 55.0], "typed fields do pass"
+    assert sorted(store.recordings["age"].drop_nulls()) == [30.0, 30.0, 44.0, 44.0, 44.0, 55.0], "typed fields do pass"
 
 
 def test_the_search_sees_what_is_there(made) -> None:
     """The same search over the sources finds every canary, so finding none elsewhere means something."""
     planted, store, haystack = made
     assert b"C3" in haystack
-    files = [file for file in (store.path.parent / "in").rglob("*") if file.is_file()]
+    files = [file for name in ("in", "by-recipe") for file in (store.path.parent / name).rglob("*") if file.is_file()]
     raw = (gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes() for file in files)
     sources = b"\0".join([*(str(file).encode() for file in files), *raw])
     found = {one.lower().decode() for one in SHAPES.findall(sources)}
@@ -112,7 +127,7 @@ def test_no_canary_is_anywhere(made) -> None:
     planted, _, haystack = made
     found = {one.lower().decode() for one in SHAPES.findall(haystack)}
     assert {one: where for one, where in planted.planted.items() if one.lower() in found} == {}
-    assert [text for text in (*DATES, MAC) if text.encode() in haystack] == []
+    assert [text for text in (*DATES, MAC, E4_START, E4_DEVICE) if text.encode() in haystack] == []
 
 
 def test_no_plain_hash_of_a_canary_is_anywhere(made) -> None:

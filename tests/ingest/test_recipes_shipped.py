@@ -52,7 +52,7 @@ def test_ptb(tree) -> None:
     )
     assert [one.start_s for one in (first, second, third)] == [0.0, 2 * 86400.0, None]
     assert first.acquisition.line_frequency_hz == 50
-    assert tree.channels("patient001/s0010_re") == [(name, "ecg") for name in (*LEADS, "X", "Y", "Z")]
+    assert tree.channels("patient001/s0010_re") == [(name, "ecg") for name in (*LEADS, "VX", "VY", "VZ")]
     assert all(one.flags == () for one in (first, second, third))
 
 
@@ -184,7 +184,7 @@ def test_a_real_record_of_ptb(tmp_path) -> None:
         "smoker": False,
     }
     assert (meta.start_s, meta.duration_s, meta.flags) == (0.0, 38.4, ())
-    assert found.channels("patient001/s0010_re") == [(name, "ecg") for name in (*LEADS, "X", "Y", "Z")]
+    assert found.channels("patient001/s0010_re") == [(name, "ecg") for name in (*LEADS, "VX", "VY", "VZ")]
 
 
 @needs_data

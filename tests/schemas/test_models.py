@@ -11,7 +11,16 @@ from harmonize_schemas import Image, Recipe, Recording, Segment, SignalStream, v
 from harmonize_schemas.jsonschema import SCHEMAS, schema_text
 from stores import channel, recording, stream
 
-VOCABULARIES = ["annotation_labels", "channel_types", "channels", "failures", "flags", "modalities", "units"]
+VOCABULARIES = [
+    "annotation_labels",
+    "channel_types",
+    "channels",
+    "failures",
+    "flags",
+    "modalities",
+    "references",
+    "units",
+]
 SCHEMA_FOLDER = Path(__file__).parents[2] / "schemas" / "json"
 
 
