@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types bench docs schemas clean
+.PHONY: demo test lint types fuzz bench docs schemas clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -24,6 +24,9 @@ lint: .venv/ready
 
 types: .venv/ready
 	$(BIN)/mypy
+
+fuzz: .venv/ready
+	PYTHONPATH=tests $(BIN)/python -m fuzz
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.run

@@ -1,0 +1,93 @@
+"""Good files to damage: for each format, folders of files by name, written byte by byte."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from converters import edf_bytes, wfdb_bytes
+from fuzz.oracles import check_edf
+from harmonize_converters.contract import Converter, SourceFiles
+from harmonize_converters.edf import EdfConverter
+from harmonize_converters.wfdb import WfdbConverter
+
+Files = dict[str, bytes]
+
+
+def no_check(source: SourceFiles, arrays: list[np.ndarray]) -> None:
+    """For formats whose files carry checksums, which the converter compares."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A converter, its good folders, and what a result is compared with."""
+
+    converter: Converter
+    folders: tuple[Files, ...]
+    check: Callable[[SourceFiles, list[np.ndarray]], None] = no_check
+
+
+def _edf(bdf: bool) -> tuple[Files, ...]:
+    kind, suffix = ("BDF", "bdf") if bdf else ("EDF", "edf")
+    top = 2**23 if bdf else 2**15
+    rng = np.random.default_rng(4)
+
+    def noise(n: int) -> np.ndarray:
+        return rng.integers(-top, top, n)
+
+    plain = [edf_bytes.Signal("EEG Fpz", noise(24)), edf_bytes.Signal("Resp", noise(9), 3)]
+    gaps = [b"+0.5\x14\x14\0+0.7\x150.25\x14Arousal\x14\0", b"+1.5\x14\x14\0", b"+9\x14\x14\0+9.5\x14caf\xe9\x14\0"]
+    marks = edf_bytes.annotations(gaps, label=f"{kind} Annotations")
+    status = edf_bytes.Signal("Status", np.array([0, 5, 5, 0] * 3), 4, unit="Boolean")
+    stages = edf_bytes.annotations([b"+0\x14\x14\0+0\x15120\x14Sleep stage W\x14\0"], label=f"{kind} Annotations")
+    return (
+        {f"a.{suffix}": edf_bytes.edf_bytes(plain, n_records=3, bdf=bdf)},
+        {f"a.{suffix}": edf_bytes.edf_bytes([plain[0], marks, status], n_records=3, bdf=bdf, reserved=f"{kind}+D")},
+        {f"a.{suffix}": edf_bytes.edf_bytes([stages], n_records=1, record_s="0", bdf=bdf, reserved=f"{kind}+C")},
+    )
+
+
+def _wfdb() -> tuple[Files, ...]:
+    rng = np.random.default_rng(5)
+    folders: list[Files] = []
+    for number in (8, 16, 24, 32, 61, 80, 160, 212, 310, 311):
+        top = min(100, 2 ** (wfdb_bytes.BITS[number] - 1))
+        signals = [
+            wfdb_bytes.Signal(rng.integers(-top, top, 60) // (2 if number == 8 else 1), number, name=name)
+            for name in ("I", "II")
+        ]
+        if number != 8:
+            signals[1].samples, signals[1].per_frame = rng.integers(-top, top, 120), 2
+        else:
+            for signal in signals:
+                signal.samples = np.cumsum(np.sign(signal.samples))
+        with tempfile.TemporaryDirectory() as folder:
+            wfdb_bytes.Record(signals, comments=(" Age: 74",)).write(Path(folder))
+            beat, rhythm = wfdb_bytes.word(1, 10), wfdb_bytes.word(28, 5) + wfdb_bytes.aux(b"(AFIB\0")
+            marks = beat + rhythm + wfdb_bytes.skip(20) + wfdb_bytes.word(5, 0) + wfdb_bytes.END
+            (Path(folder) / "rec.atr").write_bytes(marks)
+            folders.append({path.name: path.read_bytes() for path in Path(folder).iterdir()})
+    folders.append(_segments(folders[1]))
+    return tuple(folders)
+
+
+def _segments(one: Files) -> Files:
+    """A record of two segments and a gap."""
+    second = one["rec.hea"].replace(b"rec 2", b"seg 2").replace(b"rec.dat", b"seg.dat")
+    first = one["rec.hea"].replace(b"rec 2", b"beg 2").replace(b"rec.dat", b"beg.dat")
+    master = b"all/3 2 250 150\nbeg 60\n~ 30\nseg 60\n"
+    data = one["rec.dat"]
+    return {"all.hea": master, "beg.hea": first, "seg.hea": second, "beg.dat": data, "seg.dat": data}
+
+
+def targets() -> dict[str, Target]:
+    """All formats that are fuzzed, by name."""
+    return {
+        "edf": Target(EdfConverter(), _edf(False), check_edf),
+        "bdf": Target(EdfConverter(), _edf(True), check_edf),
+        "wfdb": Target(WfdbConverter(), _wfdb()),
+    }
