@@ -48,10 +48,13 @@ def find_runs(widths: Sequence[int], places: Sequence[tuple[int, int] | None]) -
 
 
 def copy_run(frames: np.ndarray, run: Run, out: np.ndarray) -> None:
-    """One run of ``frames`` (frame, sample) into ``out`` (channel, time) of its stream, in one pass."""
+    """One run of ``frames`` (frame, sample) into ``out`` (channel, time) of its stream, in one pass.
+
+    ``out`` may have room for more frames; the first are filled.
+    """
     n = frames.shape[0]
     part = frames[:, run.offset : run.offset + run.count * run.width].reshape(n, run.count, run.width)
-    out.reshape(out.shape[0], n, run.width)[run.channel : run.channel + run.count] = part.transpose(1, 0, 2)
+    out.reshape(out.shape[0], -1, run.width)[run.channel : run.channel + run.count, :n] = part.transpose(1, 0, 2)
 
 
 def stream_name(rate_hz: Fraction) -> str:

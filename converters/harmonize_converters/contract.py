@@ -125,13 +125,18 @@ class Block:
 @dataclass(frozen=True, slots=True)
 class FoundAnnotation:
     """An event as found: ``label`` where the format's own code is a term of the vocabulary, ``text`` the
-    words found (identifying until proven otherwise: the privacy step decides)."""
+    words found (identifying until proven otherwise: the privacy step decides). ``annotator`` says which of
+    several files beside one recording it is from, in the format's own fixed names. ``subtype`` and
+    ``number`` are the fields SUB and NUM of WFDB annotations."""
 
     onset_s: float
     duration_s: float | None
     text: str | None
     label: str | None = None
     channel: int | None = None
+    annotator: str | None = None
+    subtype: int | None = None
+    number: int | None = None
 
 
 @runtime_checkable

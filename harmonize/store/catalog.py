@@ -40,7 +40,7 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
     },
     "annotations": {
         "recording_id": TEXT, "onset_s": REAL, "duration_s": REAL, "label": TEXT, "text": TEXT,
-        "channel": INT, "source": TEXT, "commit": TEXT,
+        "channel": INT, "subtype": INT, "number": INT, "source": TEXT, "commit": TEXT,
     },
     "labels": {
         "recording_id": TEXT, "name": TEXT, "kind": TEXT, "value": TEXT, "number": REAL, "commit": TEXT,

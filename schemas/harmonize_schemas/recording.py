@@ -58,7 +58,9 @@ class Annotation(Strict):
     """An event: ``onset_s`` from the recording's start, ``duration_s`` None where the source has none.
 
     ``label`` is a term of the vocabulary; ``text`` is the text as found, kept only where privacy allows.
-    ``channel`` is an index into the channels of all streams in order, None for all.
+    ``channel`` is an index into the channels of all streams in order, None for all. ``subtype`` and
+    ``number`` are the fields SUB and NUM of WFDB annotations (annot(5)), whose meaning is the annotator's.
+    ``source`` says where it is from: the converter, and which annotator ("wfdb:atr").
     """
 
     onset_s: float
@@ -66,6 +68,8 @@ class Annotation(Strict):
     label: AnnotationLabel
     text: str | None = None
     channel: int | None = Field(None, ge=0)
+    subtype: int | None = None
+    number: int | None = None
     source: str
 
 
