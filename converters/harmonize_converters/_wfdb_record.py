@@ -40,7 +40,7 @@ def read_header(file: FoundFile) -> WfdbHeader:
 def load(source: SourceFiles) -> WfdbRecord:
     """All headers of a source. Raises ``ConversionError`` where they or the files' sizes disagree."""
     header = read_header(source.primary)
-    roles = {"signal": {}, "segment": {}}  # type: dict[str, dict[str, FoundFile]]
+    roles: dict[str, dict[str, FoundFile]] = {"signal": {}, "segment": {}}
     for file, role in zip(source.files, source.roles, strict=True):
         if role in roles:
             roles[role][file.key] = file
@@ -76,7 +76,7 @@ def _multi_segment(
                 if segment.n_frames == 0:  # the layout segment: names, and the order that is wanted
                     names = [signal.description for signal in own.signals]
                     continue
-                known = list(range(len(own.signals))) if names is None else ranks(own, names)
+                known: list[int | None] = [*range(len(own.signals))] if names is None else ranks(own, names)
                 order = [len(own.signals) + len(known) if rank is None else rank for rank in known]
                 loaded[segment] = own, lay_out(own, file, signals, segment.n_frames, order), known
         except ConversionError as error:
