@@ -28,7 +28,10 @@ _RECORD = re.compile(
 _FORMAT = re.compile(r"(\d{1,4})(?:x(\d{1,6}))?(?::(\d{1,9}))?(?:\+(\d{1,12}))?", re.ASCII)
 _GAIN = re.compile(r"([^\s(/]*)(?:\(([+-]?\d{1,12})\))?(?:/(\S*))?", re.ASCII)
 _SEGMENT = re.compile(r"(\S{1,255})[ \t]+(\d{1,12})([ \t].*)?", re.ASCII)
-_WHOLE = re.compile(r"[+-]?\d{1,12}", re.ASCII)
+_SIGNAL = re.compile(
+    # file, format, gain; resolution, ADC zero, initial value, checksum, block size; description
+    r"(\S+)(?:\s+(\S+)(?:\s+(\S+)" + r"(?:\s+([+-]?[0-9]{1,12})" * 5 + r"(?:\s+(.*))?" + r")?" * 7
+)
 _AGE = re.compile(r"\s*(?:Age\s*:|.*<age>\s*:)\s*([\d.]+)(?=\s|$)", re.IGNORECASE)
 _FIELD = re.compile(r"\s*<?([A-Za-z][^:<>]{0,60})>?\s*:(.*)")
 _SEX = re.compile(r"\s*(?:Sex\s*:|.*<sex>\s*:)\s*(male|female|m|f)(?=\s|$)", re.IGNORECASE)
@@ -116,15 +119,14 @@ def safe_name(name: str) -> bool:
     return not (path.is_absolute() or ".." in path.parts or "\\" in name or drive or "\0" in name)
 
 
-@lru_cache(maxsize=4)  # describing, reading and annotations of one source follow each other
 def parse_header(raw: bytes) -> WfdbHeader:
     """A whole header file. Raises ``ConversionError`` where a field cannot be read."""
     text = decode_text(raw)
     if "\0" in text:
         raise ConversionError("invalid_header", "A WFDB header is a text file.")
-    lines = [line.strip() for line in re.split(r"\r?\n", text) if line.strip()]
-    comments = [line[1:] for line in lines if line.startswith("#")]
-    lines = [line for line in lines if not line.startswith("#")]
+    lines = [line for line in map(str.strip, text.split("\n")) if line]  # a "\r" before "\n" goes with strip
+    comments = [line[1:] for line in lines if line[0] == "#"]
+    lines = [line for line in lines if line[0] != "#"] if comments else lines
     found = _RECORD.fullmatch(lines[0]) if lines else None
     if found is None:
         raise ConversionError("invalid_header", "The record line cannot be read.", "record line")
@@ -186,35 +188,31 @@ def _segment(line: str, index: int) -> WfdbSegment:
 
 def _signal(line: str, index: int) -> WfdbSignal:
     where = f"signal {index}"
-    fields = line.split(None, 8)
-    n = len(fields)
-    form = _form(fields[1]) if n > 1 else None
+    found = _SIGNAL.fullmatch(line)
+    if found is None:
+        raise ConversionError("invalid_header", "A whole number cannot be read.", where)
+    file, form_text, gain, resolution, adc_zero, initial, checksum, _, description = found.groups()
+    form = _form(form_text) if form_text else None
     if form is None:
         raise ConversionError("invalid_header", "The signal format cannot be read.", where)
     number, width, skew, byte_offset = form
-    zero = _whole(fields[4], where) if n > 4 else 0
-    found = _calibration(fields[2] if n > 2 else "", zero)
-    if found is None or width < 1:
+    zero = int(adc_zero or 0)
+    calibration = _calibration(gain or "", zero)
+    if calibration is None or width < 1:
         raise ConversionError("invalid_header", "The gain or the samples per frame cannot be read.", where)
-    scale, offset, given, unit = found
-    if n > 7:
-        _whole(fields[7], where)  # the block size: of no use, but a sign of a damaged line
     return WfdbSignal(
-        fields[0],
+        file,
         number,
         width,
         skew,
         byte_offset,
-        scale,
-        offset,
-        given,
-        unit,
-        _whole(fields[3], where) if n > 3 else 0,
+        *calibration,
+        int(resolution or 0),
         zero,
         # The initial value is the ADC zero where it is not given.
-        _whole(fields[5], where) if n > 5 else zero,
-        _whole(fields[6], where) if n > 6 else None,
-        _printable(fields[8]) if n > 8 else "",
+        int(initial) if initial else zero,
+        int(checksum) if checksum else None,
+        _printable(description) if description else "",
     )
 
 
@@ -249,12 +247,6 @@ def _calibration(text: str, adc_zero: int) -> tuple[float, float, bool, str] | N
 @lru_cache(maxsize=4096)
 def _printable(text: str) -> str:
     return "".join(c for c in text if c.isprintable()).strip()
-
-
-def _whole(text: str, where: str) -> int:
-    if not _WHOLE.fullmatch(text):
-        raise ConversionError("invalid_header", "A whole number cannot be read.", where)
-    return int(text)
 
 
 def _demographics(comments: list[str]) -> Demographics:

@@ -44,6 +44,10 @@ class SignalFile:
         return next((s.byte_offset for s in self.signals if s.byte_offset is not None), 0)
 
     @property
+    def skewed(self) -> bool:
+        return any([signal.skew for signal in self.signals])
+
+    @property
     def indices(self) -> range:
         return range(self.first, self.first + len(self.signals))
 
@@ -119,8 +123,9 @@ def lay_out(
     where something else than the header gives it. ``order`` ranks the signals: the channels of a stream
     are in that order, or else in the header's. Null signals are in no stream.
     """
-    _check_signals(header.signals)
-    files = _files(header.signals, at, claimed)
+    present = [index for index, signal in enumerate(header.signals) if not signal.null]
+    _check_signals(header.signals, present)
+    files = _files(header.signals, present, at, claimed)
     for part in files:
         _check_file(part)
     n_frames = n_frames or header.n_frames
@@ -133,12 +138,11 @@ def lay_out(
             raise ConversionError("truncated", f"Found {held} frames of {n_frames}.", f"file of signal {part.first}")
         compressed = FORMATS[part.format].compressed
         trailing |= held > n_frames if compressed else _trailing(part, n_frames)
-        if any(skew_frames(signal) >= n_frames > 0 for signal in part.signals):
+        if part.skewed and any(skew_frames(signal) >= n_frames > 0 for signal in part.signals):
             raise ConversionError("invalid_header", "A skew is longer than the record.", f"file of signal {part.first}")
     if files and n_frames == 0:
         raise ConversionError("truncated", "Found no sample.")
     streams: dict[int, list[int]] = {}
-    present = [index for index, signal in enumerate(header.signals) if not signal.null]
     if order is not None:
         present.sort(key=lambda index: order[index])
     for index in present:
@@ -146,18 +150,17 @@ def lay_out(
     return Layout(header, tuple(files), n_frames, trailing, tuple(map(tuple, streams.values())))
 
 
-def _files(signals: Sequence[WfdbSignal], at: FoundFile, claimed: Mapping[str, FoundFile]) -> list[SignalFile]:
+def _files(
+    signals: Sequence[WfdbSignal], present: Sequence[int], at: FoundFile, claimed: Mapping[str, FoundFile]
+) -> list[SignalFile]:
     """The signal files in the header's order, each with its signals."""
     runs: list[tuple[int, list[WfdbSignal]]] = []
-    last = None
-    for index, signal in enumerate(signals):
-        if signal.null:
-            last = None
-        elif signal.file == last:
+    for index in present:
+        signal = signals[index]
+        if runs and runs[-1][1][-1].file == signal.file and runs[-1][0] + len(runs[-1][1]) == index:
             runs[-1][1].append(signal)
         else:
             runs.append((index, [signal]))
-            last = signal.file
     files = []
     for first, members in runs:
         file = claimed.get(beside(at, members[0].file))
@@ -170,29 +173,28 @@ def _files(signals: Sequence[WfdbSignal], at: FoundFile, claimed: Mapping[str, F
     return files
 
 
-def _check_signals(signals: Sequence[WfdbSignal]) -> None:
+def _check_signals(signals: Sequence[WfdbSignal], present: Sequence[int]) -> None:
     """Refuse what cannot be done right."""
-    for index, signal in enumerate(signals):
-        if signal.null:
-            continue
+    for index in present:
+        signal = signals[index]
         if not safe_name(signal.file):
             raise ConversionError("path_escape", where=f"signal {index}")
         if signal.format not in FORMATS:
             raise ConversionError("unsupported_wfdb_format", f"Found format {signal.format}.", f"signal {index}")
-        if signal.skew % signal.samples_per_frame:
+        if signal.skew and signal.skew % signal.samples_per_frame:
             message = f"Found a skew of {signal.skew} samples, no whole number of frames."
             raise ConversionError("unsupported_wfdb_format", message, f"signal {index}")
 
 
 def _check_file(part: SignalFile) -> None:
     where = f"file of signal {part.first}"
-    if any(signal.format != part.format for signal in part.signals):
+    if len({signal.format for signal in part.signals}) > 1:
         raise ConversionError("invalid_header", "The signals of one file must have one format.", where)
     if len({s.byte_offset for s in part.signals if s.byte_offset is not None}) > 1:
         raise ConversionError("invalid_header", "The signals of one file must have one byte offset.", where)
     if part.file.size == 0:
         raise ConversionError("empty_file", where=where)
-    if len({signal.skew for signal in part.signals}) > _MAX_SKEWS:
+    if part.skewed and len({signal.skew for signal in part.signals}) > _MAX_SKEWS:
         message = f"Found more than {_MAX_SKEWS} different skews in one file."
         raise ConversionError("unsupported_wfdb_format", message, where)
     if FORMATS[part.format].compressed:

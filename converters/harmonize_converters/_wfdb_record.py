@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from harmonize_converters._open import opened, read_at
 from harmonize_converters._wfdb_decode import FORMATS, bytes_of
@@ -37,6 +38,7 @@ def read_header(file: FoundFile) -> WfdbHeader:
         return parse_header(read_at(handle, 0, file.size))
 
 
+@lru_cache(maxsize=4)  # describing, reading and annotations of one source follow each other
 def load(source: SourceFiles) -> WfdbRecord:
     """All headers of a source. Raises ``ConversionError`` where they or the files' sizes disagree."""
     header = read_header(source.primary)

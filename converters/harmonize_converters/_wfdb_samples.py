@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -16,6 +16,11 @@ from harmonize_converters._open import check_size, opened, read_into
 from harmonize_converters._wfdb_decode import FORMATS, FRAMES_IN_STEP, bytes_of, decode
 from harmonize_converters._wfdb_layout import Layout, SignalFile, missing_value, open_flac, skew_frames
 from harmonize_converters.contract import ConversionError, FoundFile
+
+
+_SAMPLES_IN_CACHE = 1 << 16
+"""Samples that are read, decoded and put in order at once: what the processor's cache holds. (A block of
+several MB in one go takes twice as long.)"""
 
 
 class _Reader(ABC):
@@ -86,6 +91,7 @@ class _Lane:
     reader: _Reader
     runs: tuple[Run, ...]
     skew: int
+    frame_samples: int
 
 
 class _Streams:
@@ -97,7 +103,7 @@ class _Streams:
         self.dtypes = [np.dtype(layout.dtype(stream)) for stream in indices]
         self.shapes = [(len(layout.streams[stream]), self.widths[stream]) for stream in indices]
         self.sums = [np.zeros(len(members), np.uint32) for members in layout.streams]
-        self.missing = [[missing_value(layout.header.signals[i]) for i in members] for members in layout.streams]
+        self.layout = layout
 
     @property
     def frame_bytes(self) -> int:
@@ -106,6 +112,9 @@ class _Streams:
     def block(self, n_frames: int, zeros: bool) -> list[np.ndarray]:
         make = np.zeros if zeros else np.empty
         return [make((n, n_frames * w), dtype) for (n, w), dtype in zip(self.shapes, self.dtypes, strict=True)]
+
+    def missing(self, stream: int, channel: int) -> int | None:
+        return missing_value(self.layout.header.signals[self.layout.streams[stream][channel]])
 
     def add(self, outs: Sequence[np.ndarray]) -> None:
         """Sums wrap at 2^16 or 2^32, which does no harm."""
@@ -125,7 +134,8 @@ def read_samples(layout: Layout, block_bytes: int) -> Iterator[tuple[int, np.nda
     step = max(1, block_bytes // (streams.frame_bytes * FRAMES_IN_STEP)) * FRAMES_IN_STEP
     with ExitStack() as stack:
         handles: list[tuple[BinaryIO, FoundFile]] = []
-        lanes = [lane for part in layout.files for lane in _lanes(stack, layout, part, handles)]
+        places = layout.places()
+        lanes = [lane for part in layout.files for lane in _lanes(stack, places, part, handles)]
         skewed = any(lane.skew for lane in lanes)
         for lane in lanes:
             for at in range(0, lane.skew, step):
@@ -148,9 +158,11 @@ def read_samples(layout: Layout, block_bytes: int) -> Iterator[tuple[int, np.nda
 
 
 def _lanes(
-    stack: ExitStack, layout: Layout, part: SignalFile, handles: list[tuple[BinaryIO, FoundFile]]
+    stack: ExitStack,
+    places: Mapping[int, tuple[int, int]],
+    part: SignalFile,
+    handles: list[tuple[BinaryIO, FoundFile]],
 ) -> Iterator[_Lane]:
-    places = layout.places()
     widths = [signal.samples_per_frame for signal in part.signals]
     skews = [skew_frames(signal) for signal in part.signals]
     for skew in sorted(set(skews)):
@@ -161,13 +173,15 @@ def _lanes(
         else:
             handles.append((stack.enter_context(opened(part.file)), part.file))
             reader = _Plain(handles[-1][0], part)
-        yield _Lane(reader, find_runs(widths, own), skew)
+        yield _Lane(reader, find_runs(widths, own), skew, part.frame_samples)
 
 
 def _fill(lane: _Lane, n_frames: int, outs: Sequence[np.ndarray]) -> None:
-    frames = lane.reader.take(n_frames)
-    for run in lane.runs:
-        copy_run(frames, run, outs[run.stream])
+    step = max(1, _SAMPLES_IN_CACHE // (lane.frame_samples * FRAMES_IN_STEP)) * FRAMES_IN_STEP
+    for at in range(0, n_frames, step):
+        frames = lane.reader.take(min(step, n_frames - at))
+        for run in lane.runs:
+            copy_run(frames, run, outs[run.stream], at)
 
 
 def _end(lane: _Lane, held: int, streams: _Streams, outs: Sequence[np.ndarray]) -> None:
@@ -176,13 +190,14 @@ def _end(lane: _Lane, held: int, streams: _Streams, outs: Sequence[np.ndarray]) 
         for channel in range(run.channel, run.channel + run.count):
             rest = outs[run.stream][channel, held * run.width :]
             if len(rest):
-                rest[:] = streams.missing[run.stream][channel]
+                rest[:] = streams.missing(run.stream, channel)
 
 
 def _check_sums(layout: Layout, streams: _Streams) -> None:
     if layout.header.n_frames is None:
         return  # header(5): without a length there is nothing to verify
-    for index, (stream, channel) in layout.places().items():
-        checksum = layout.header.signals[index].checksum
-        if checksum is not None and (int(streams.sums[stream][channel]) - checksum) % 65536:
-            raise ConversionError("checksum_mismatch", where=f"signal {index}")
+    for members, sums in zip(layout.streams, streams.sums, strict=True):
+        for index, total in zip(members, sums.tolist(), strict=True):
+            checksum = layout.header.signals[index].checksum
+            if checksum is not None and (total - checksum) % 65536:
+                raise ConversionError("checksum_mismatch", where=f"signal {index}")

@@ -83,13 +83,13 @@ class WfdbConverter:
             raise ConversionError("no_data")
         layouts = {id(piece.layout): piece.layout for piece in found.pieces}.values()
         signals = [signal for layout in layouts for part in layout.files for signal in part.signals]
-        if not all(signal.gain_given for signal in signals):
+        if "uncalibrated" in flags:
             flags.add("default_gain")
-        if any(signal.checksum is None for signal in signals):
+        if None in {signal.checksum for signal in signals}:
             flags.add("checksum_absent")
-        if any(signal.skew for signal in signals):
+        if {signal.skew for signal in signals} - {0}:
             flags.add("skew_corrected")
-        if any(signal.null for layout in layouts for signal in layout.header.signals):
+        if sum(len(layout.header.signals) for layout in layouts) > len(signals):
             flags.add("null_signals")
         if any(layout.trailing_bytes for layout in layouts):
             flags.add("trailing_bytes")
@@ -98,7 +98,7 @@ class WfdbConverter:
         if record.header.start_invalid:
             flags.add("invalid_start_date")
         libraries = {"numpy": np.__version__}
-        if any(FORMATS[signal.format].compressed for signal in signals):
+        if any(FORMATS[number].compressed for number in {signal.format for signal in signals}):
             libraries["soundfile"] = version("soundfile")
         description = Description(
             format="WFDB",

@@ -175,6 +175,12 @@ def test_s09_formats_decode_what_was_packed(number: int, data: st.DataObject) ->
     np.testing.assert_array_equal(got, values)
 
 
+def test_s09_unused_bits_of_format_311_are_no_sample() -> None:
+    """signal(5): the two highest bits of the word are unused (wfdb 4.3.1 reads 774 here)."""
+    word_ = (5 | 1023 << 10 | 774 << 20 | 1 << 30).to_bytes(4, "little")
+    assert decode(311, np.frombuffer(word_, np.uint8), 3).tolist() == [5, -1, 774 - 1024]
+
+
 @pytest.mark.parametrize("number", [n for n in sorted(BITS) if n != 8])
 def test_s09_formats_round_trip_in_blocks(tmp_path: Path, number: int) -> None:
     signals = [Signal(noise(101, BITS[number], i), number, name=f"V{i + 1}") for i in range(3)]
