@@ -34,6 +34,7 @@ ANNOTATORS = frozenset(
         "qrsc",
         "qt1",
         "sqrs",
+        "st",
         "sta",
         "stb",
         "stc",

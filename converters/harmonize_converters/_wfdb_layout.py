@@ -45,7 +45,7 @@ class SignalFile:
 
     @property
     def skewed(self) -> bool:
-        return any([signal.skew for signal in self.signals])
+        return any(signal.skew for signal in self.signals)
 
     @property
     def indices(self) -> range:

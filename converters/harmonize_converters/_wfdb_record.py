@@ -51,8 +51,8 @@ def load(source: SourceFiles) -> WfdbRecord:
     layout = lay_out(header, source.primary, roles["signal"])
     if header.signals and not layout.streams and header.n_frames is None:
         raise ConversionError("unsupported_wfdb_structure", "Found a layout of signals without samples.")
-    pieces = (Piece(layout, 0, range(len(header.signals))),) if layout.streams else ()
-    return WfdbRecord(header, (), plan(header.rate_hz, layout.n_frames or None, pieces))
+    whole = Piece(layout, 0, range(len(header.signals)))
+    return WfdbRecord(header, (), plan(header.rate_hz, layout.n_frames or None, [whole]))
 
 
 def _multi_segment(

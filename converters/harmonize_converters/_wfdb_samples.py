@@ -17,7 +17,6 @@ from harmonize_converters._wfdb_decode import FORMATS, FRAMES_IN_STEP, bytes_of,
 from harmonize_converters._wfdb_layout import Layout, SignalFile, missing_value, open_flac, skew_frames
 from harmonize_converters.contract import ConversionError, FoundFile
 
-
 _SAMPLES_IN_CACHE = 1 << 16
 """Samples that are read, decoded and put in order at once: what the processor's cache holds. (A block of
 several MB in one go takes twice as long.)"""

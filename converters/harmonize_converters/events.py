@@ -74,11 +74,11 @@ def _lasting(events: list[FoundAnnotation], states: frozenset[str], end_s: float
 
 def _labelled(events: EventSource, one: FoundAnnotation) -> FoundAnnotation:
     label = events.map.get((one.text or "").strip()) or one.label
-    return FoundAnnotation(one.onset_s, one.duration_s, one.text, label, one.channel)
+    return replace(one, label=label)
 
 
 def _moved(one: FoundAnnotation, seconds: float) -> FoundAnnotation:
-    return FoundAnnotation(one.onset_s + seconds, one.duration_s, one.text, one.label, one.channel)
+    return replace(one, onset_s=one.onset_s + seconds)
 
 
 def _table(events: EventSource, text: str, rate_hz: Fraction | None) -> Iterator[FoundAnnotation]:
@@ -123,7 +123,7 @@ def _wfdb(raw: bytes, rate_hz: Fraction | None) -> Iterator[FoundAnnotation]:
         raise ConversionError("invalid_header", "The annotations have no time resolution.", "events")
     for mark in parsed.marks:
         label, text = label_of(mark, parsed.defined)
-        yield FoundAnnotation(float(mark.time / rate), None, text, label)
+        yield FoundAnnotation(float(mark.time / rate), None, text, label, subtype=mark.subtype, number=mark.number)
 
 
 def _paired(marks: Iterable[FoundAnnotation]) -> list[FoundAnnotation]:

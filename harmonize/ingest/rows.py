@@ -47,6 +47,7 @@ def recording_row(
         "recipe_sha256": recording.provenance.recipe_sha256,
         "bytes": raw_bytes,
         "content": content,
+        "document": None if recording.streams or recording.image else recording.model_dump_json(),
     }
 
 

@@ -30,7 +30,8 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
         "height_cm": REAL, "weight_kg": REAL, "handedness": TEXT, "fold": TEXT,
         "start_s": REAL, "duration_s": REAL, "line_frequency_hz": INT, "n_streams": INT, "image": TEXT,
         "format": TEXT, "flags": TEXTS, "source": TEXT, "source_root": TEXT, "source_state": TEXT,
-        "converter": TEXT, "recipe_sha256": TEXT, "bytes": INT, "content": TEXT, "commit": TEXT,
+        "converter": TEXT, "recipe_sha256": TEXT, "bytes": INT, "content": TEXT, "document": TEXT,
+        "commit": TEXT,
     },
     "streams": {
         "recording_id": TEXT, "stream": TEXT, "stream_index": INT, "part": TEXT, "row": INT, "start": INT,
@@ -55,8 +56,9 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
 }  # fmt: skip
 """Columns of each table. Ids and sources are pseudonyms unless privacy is "keep"; ``source_state`` is a
 keyed digest of the files' sizes and times; ``start`` is the first sample in the part; ``content`` is a
-SHA-256 of each channel's native samples (of all voxels, in ``recordings``). Labels are long: one row a value,
-several for a multi-label. ``sources`` has a row a file; ``shared`` files hold other recordings too."""
+SHA-256 of each channel's native samples (of all voxels, in ``recordings``); ``document`` is that of a
+recording of events alone (all others' lie beside their samples). Labels are long: one row a value, several
+for a multi-label. ``sources`` has a row a file; ``shared`` files hold other recordings too."""
 DERIVED: dict[str, dict[str, pl.DataType]] = {
     "datasets": {
         "dataset": TEXT, "title": TEXT, "version": TEXT, "url": TEXT, "licence": TEXT, "licence_url": TEXT,

@@ -16,6 +16,7 @@ from harmonize.store.errors import StoreError
 from harmonize.store.labels import widen
 from harmonize.store.sharded import ShardedArray
 from harmonize.store.views import ImageView, RecordingView, SignalView, read_document
+from harmonize_schemas import Recording
 
 FORMAT = "0.1"
 
@@ -108,6 +109,8 @@ class Store:
             return RecordingView(meta, {}, ImageView(meta.image, ShardedArray(self.path / image / "0")))
         streams = self.streams.filter(pl.col("recording_id") == recording_id).sort("stream_index")
         places = list(streams.select("part", "row", "start").iter_rows(named=True))
+        if not places:  # events alone: no part holds its document
+            return RecordingView(Recording.model_validate_json(rows["document"][0]), {}, None)
         meta = read_document(self.path, places[0]["part"], places[0]["row"])
         views = {
             stream.name: SignalView(stream, ShardedArray(self.path / at["part"] / "samples"), at["start"])

@@ -277,6 +277,14 @@ def test_s09_null_signals_are_no_channels(tmp_path: Path) -> None:
     assert [event.channel for event in outcome.annotations] == [0, None, 1, None]
 
 
+def test_s09_a_record_of_null_signals_alone(tmp_path: Path) -> None:
+    (tmp_path / "rec.hea").write_text("rec 1 250 500\n~ 0 200\n")
+    with pytest.raises(ConversionError, match="no_data"):
+        run_flags(tmp_path)
+    (tmp_path / "rec.atr").write_bytes(word(1, 5) + END)
+    assert run_flags(tmp_path) == ("null_signals",)
+
+
 def test_s09_without_a_length_there_is_no_sum_to_verify(tmp_path: Path) -> None:
     """header(5): a checksum of zero is then a placeholder."""
     Record([Signal(noise(50), tail=" 12 0 0 0 0 II")], length="0").write(tmp_path)
