@@ -1,17 +1,12 @@
 """``python -m benchmarks.wfdb_read``: WFDB records a second on one core, beside ``wfdb.rdrecord`` in the same run.
 
-PTB-XL at 500 Hz (12 leads, 10 s, format 16), then long records of 12 signals in each packed format. Rounds
-of both readers alternate, so that a busy machine slows both; medians and the ratio are printed. Before
-anything is timed both readers must give the same samples.
+PTB-XL at 500 Hz (12 leads, 10 s, format 16), then long records of 12 signals in each packed format. Before anything is
+timed both readers must give the same samples.
 """
 
 from __future__ import annotations
 
-import os
-import platform
-import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import wfdb
 
+from benchmarks.timing import BLOCK_BYTES, alternating_s, row
 from harmonize_converters.contract import FoundFile, SourceFiles
 from harmonize_converters.wfdb import WfdbConverter
 
 ROUNDS = 7
-BLOCK_BYTES = 16 * 1024 * 1024
 DATA = Path(__file__).parents[2] / "shared" / "data" / "ptb-xl" / "records500"
 LONG_FRAMES = 500_000
 CONVERTER = WfdbConverter()
@@ -45,18 +40,6 @@ def samples(source: SourceFiles) -> np.ndarray:
     return np.hstack([block.samples for block in CONVERTER.read(source, description, BLOCK_BYTES)])
 
 
-def alternating_s(works: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds of each, one round of all after the other, the first not counted."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(rounds + 1):
-        for name, work in works.items():
-            start = time.perf_counter()
-            work()
-            if number:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
 def rdrecord(name: str) -> np.ndarray:
     return wfdb.rdrecord(name, physical=False).d_signal
 
@@ -64,7 +47,7 @@ def rdrecord(name: str) -> np.ndarray:
 def ptb_xl() -> list[str]:
     """Records a second: describing and reading, one record after the other or in two sweeps."""
     if not DATA.is_dir():
-        return [f"PTB-XL: not run, no {DATA}"]
+        return [f"| reading PTB-XL | not run: no {DATA} | | | |"]
     sources = sources_below(DATA)
     names = [str(source.primary.path.with_suffix("")) for source in sources]
     for source, name in zip(sources, names, strict=True):
@@ -97,10 +80,10 @@ def ptb_xl() -> list[str]:
         "read alone": read,
         "describe alone": describe,
     }
-    found = alternating_s(works)
+    found = alternating_s(works, ROUNDS)
+    theirs = found.pop(reference)
     return [
-        f"PTB-XL, {len(sources)} records of 120 kB | {what} | {len(sources) / seconds:,.0f} records/s | "
-        f"{found[reference] / seconds:.1f}x"
+        row(f"{len(sources)} PTB-XL records: {what}", len(sources), seconds, f"`{reference}`", theirs, "records")
         for what, seconds in found.items()
     ]
 
@@ -139,22 +122,17 @@ def long_records() -> list[str]:
                     pass
 
             found = alternating_s({"wfdb": lambda name=name: rdrecord(name), "ours": read}, 3)
-            rate = n / found["ours"] / 1e6
-            mb = rate * np.dtype(description.streams[0].dtype).itemsize
-            rows.append(
-                f"format {number}, 12 signals, {n / 1e6:.0f} M samples | read | {rate:,.0f} M/s ({mb:,.0f} MB/s) | "
-                f"{found['wfdb'] / found['ours']:.1f}x"
-            )
+            what = f"reading WFDB format {number}, 12 signals, {n / 1e6:.0f} M samples"
+            megabytes = n * np.dtype(description.streams[0].dtype).itemsize / 1e6
+            rows.append(row(what, megabytes, found["ours"], "`wfdb.rdrecord`", found["wfdb"], "MB"))
     return rows
 
 
-def main() -> None:
-    """Print all rates; ratios are to ``wfdb.rdrecord(physical=False)``."""
-    warnings.simplefilter("error")
-    print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, wfdb {wfdb.__version__}")
-    for row in (*ptb_xl(), *long_records()):
-        print(row)
+def rows() -> list[str]:
+    """Table rows; ratios are to ``wfdb.rdrecord(physical=False)``."""
+    return [*ptb_xl(), *long_records()]
 
 
 if __name__ == "__main__":
-    main()
+    warnings.simplefilter("error")
+    print("\n".join(rows()))
