@@ -10,7 +10,8 @@ import numpy as np
 from harmonize.ingest.rows import recording_row, stream_row
 from harmonize.store import create_store
 from harmonize.store.catalog import Batch, commit
-from harmonize.store.parts import Codec, SignalPart
+from harmonize.store.parts import SignalPart
+from harmonize.store.shards import Codec
 from harmonize_schemas import (
     Acquisition,
     Channel,

@@ -36,7 +36,7 @@ from harmonize.report.tables import (
 from harmonize.report.unmapped import unmapped as unmapped_labels
 from harmonize.report.unmapped import unmapped_of
 from harmonize.store import StoreError, open_store
-from harmonize.store.parts import Codec
+from harmonize.store.shards import Codec
 from harmonize_schemas.jsonschema import SCHEMAS, schema_text, write_schemas
 
 app = typer.Typer(

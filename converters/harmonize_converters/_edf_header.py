@@ -79,6 +79,8 @@ class EdfHeader:
     n_records: int
     record_s: Fraction
     signals: tuple[EdfSignal, ...]
+    record_samples: int
+    """Samples of all signals in one data record."""
 
     @property
     def data_start(self) -> int:
@@ -87,10 +89,6 @@ class EdfHeader:
     @property
     def sample_bytes(self) -> int:
         return 3 if self.bdf else 2
-
-    @property
-    def record_samples(self) -> int:
-        return sum(signal.samples for signal in self.signals)
 
     @property
     def record_bytes(self) -> int:
@@ -138,7 +136,8 @@ def parse_header(raw: bytes) -> EdfHeader:
     kind = f"{base}+{plus[1]}" if plus else base
     recording = clean(raw[88:168])
     start = _parse_start(clean(raw[168:176]), clean(raw[176:184]), recording if plus else "")
-    return EdfHeader(bdf, kind, clean(raw[8:88]), recording, start, n_records, record_s, signals)
+    record_samples = sum(signal.samples for signal in signals)
+    return EdfHeader(bdf, kind, clean(raw[8:88]), recording, start, n_records, record_s, signals, record_samples)
 
 
 def _parse_signals(raw: bytes, count: int) -> tuple[EdfSignal, ...]:

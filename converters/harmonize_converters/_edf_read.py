@@ -19,6 +19,7 @@ from harmonize_converters._open import read_into
 from harmonize_converters.contract import Block, ConversionError
 
 _PIECE_BYTES = 384 * 1024
+_SMALL_RECORD_BYTES = 32 * 1024
 _CHECKED_RECORDS = 4096
 """Onsets of so many records are compared at once."""
 
@@ -76,13 +77,32 @@ def fill_onsets(onsets: np.ndarray, before_s: float, record_s: float, required: 
     return onsets
 
 
-def read_onsets(handle: BinaryIO, layout: Layout, records: Sequence[int]) -> np.ndarray:
-    """Onsets of some records in s, NaN where one has none."""
+def read_onsets(handle: BinaryIO, layout: Layout, first: int, count: int) -> np.ndarray:
+    """Onsets of records in s, NaN where one has none."""
     offset, length = layout.annotations[0]
-    starts = np.zeros((len(records), min(length, ONSET_BYTES)), np.uint8)
-    for row, record in zip(starts, records, strict=True):
-        read_into(handle, layout.header.data_start + record * layout.header.record_bytes + offset, row.data)
-    return parse_onsets(starts)
+    rows = read_rows(handle, layout, offset, min(length, ONSET_BYTES), first, count)
+    return np.concatenate([parse_onsets(part) for _, part in rows])
+
+
+def read_rows(
+    handle: BinaryIO, layout: Layout, offset: int, length: int, first: int, count: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """The same ``length`` bytes from ``offset`` on of ``count`` records: (number of a record, bytes of it and those
+    that follow, uint8 (record, byte)), in pieces. Small records are read whole: that takes less time than to skip."""
+    record_bytes = layout.header.record_bytes
+    whole = record_bytes <= _SMALL_RECORD_BYTES
+    step = max(1, _PIECE_BYTES // (record_bytes if whole else length))
+    for at in range(first, first + count, step):
+        n = min(step, first + count - at)
+        begin = layout.header.data_start + at * record_bytes
+        rows = np.empty((n, record_bytes if whole else length), np.uint8)
+        if whole:
+            read_into(handle, begin, rows.reshape(-1).data)
+            yield at, rows[:, offset : offset + length]
+            continue
+        for number, row in enumerate(rows):
+            read_into(handle, begin + number * record_bytes + offset, row.data)
+        yield at, rows
 
 
 def read_blocks(handle: BinaryIO, layout: Layout, runs: Sequence[RecordRun], block_bytes: int) -> Iterator[Block]:

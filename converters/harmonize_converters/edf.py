@@ -144,14 +144,14 @@ def _runs(handle: BinaryIO, layout: Layout) -> tuple[list[RecordRun], set[str]]:
             message = "A discontinuous file must have an annotation signal with the onsets of its records."
             raise ConversionError("invalid_header", message, "byte 192")
         return [RecordRun(0, n, 0.0)], set()
-    first_s, last_s = read_onsets(handle, layout, [0, n - 1])
+    first_s, last_s = (float(read_onsets(handle, layout, at, 1)[0]) for at in (0, n - 1))
     if declared and np.isnan([first_s, last_s]).any():
         raise ConversionError("corrupt", "A data record has no onset.", "first or last data record")
-    first_s = 0.0 if np.isnan(first_s) else float(first_s)
+    first_s = 0.0 if np.isnan(first_s) else first_s
     tolerance = layout_tolerance_s(layout)
     if not layout.streams or np.isnan(last_s) or abs(last_s - first_s - (n - 1) * record_s) <= tolerance:
         return [RecordRun(0, n, first_s)], set()
-    onsets = read_onsets(handle, layout, range(n))
+    onsets = read_onsets(handle, layout, 0, n)
     onsets = fill_onsets(onsets, first_s - record_s, record_s, declared, 0)
     runs = record_runs(onsets, record_s, tolerance)
     flags = {"clock_drift"} if drifts(onsets, runs, record_s, tolerance) else set()

@@ -26,7 +26,7 @@ from harmonize.ingest.values import resolve
 from harmonize.ingest.write import converter_errors, run_task
 from harmonize.store import Store, catalog, create_store, open_store
 from harmonize.store.catalog import Batch, Row
-from harmonize.store.parts import Codec
+from harmonize.store.shards import Codec
 from harmonize_converters.contract import ConversionError, Described, FoundFile, SourceFiles
 from harmonize_schemas import Recipe
 

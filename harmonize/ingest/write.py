@@ -20,8 +20,9 @@ from harmonize.ingest.rows import annotation_rows, failure_row, label_rows, reco
 from harmonize.store.catalog import Batch
 from harmonize.store.content import ChannelHashes, VoxelHash
 from harmonize.store.geometry import layout_name
-from harmonize.store.parts import Codec, ImagePart, SignalPart
+from harmonize.store.parts import ImagePart, SignalPart
 from harmonize.store.quality import StreamStatistics
+from harmonize.store.shards import Codec
 from harmonize_converters.contract import Block, ConversionError, FoundFile
 from harmonize_converters.events import read_events
 from harmonize_schemas import Annotation, Recording, SourceFile

@@ -6,29 +6,17 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import zarr
-from zarr.codecs import BloscCodec
 from zarr.errors import ContainsGroupError
 
-from harmonize.store.geometry import Grid, image_grid, layout_document, layout_name, signal_grid
+from harmonize.store.geometry import image_grid, layout_document, layout_name, signal_grid
+from harmonize.store.shards import Codec, ShardWriter, create_array
 from harmonize_schemas import Image, Recording, SignalStream
 
-Codec = Literal["lz4", "zstd", "none"]
 DOCUMENTS_PER_CHUNK = 64
-
-
-def _compressors(codec: Codec, dtype: np.dtype[Any]) -> Any:
-    shuffle: Literal["bitshuffle", "shuffle"] = "bitshuffle" if dtype.kind in "iu" else "shuffle"
-    match codec:
-        case "lz4":
-            return BloscCodec(cname="lz4", clevel=5, shuffle=shuffle, typesize=dtype.itemsize)
-        case "zstd":
-            return BloscCodec(cname="zstd", clevel=3, shuffle=shuffle, typesize=dtype.itemsize)
-        case "none":
-            return None
 
 
 class ShardedWriter:
@@ -38,10 +26,10 @@ class ShardedWriter:
     memory holds only the shards begun. ``close`` raises ``ValueError`` when samples are missing.
     """
 
-    def __init__(self, array: zarr.Array[Any]) -> None:
-        self._array = array
-        self._n_channels, self._size = array.shape
-        self._shard = (array.shards or array.chunks)[1]
+    def __init__(self, shards: ShardWriter) -> None:
+        self._shards = shards
+        self._n_channels, self._size = shards.grid.shape
+        self._shard = shards.grid.shard[1]
         self._open: dict[int, tuple[np.ndarray, int]] = {}
         self._written = 0
 
@@ -55,11 +43,11 @@ class ShardedWriter:
             stop = min(end, high)
             buffer, filled = self._open.pop(shard, (None, 0))
             if buffer is None:
-                buffer = np.empty((self._n_channels, high - low), self._array.dtype)
+                buffer = np.empty((self._n_channels, high - low), self._shards.dtype)
             buffer[:, at - low : stop - low] = piece[:, at - start : stop - start]
             filled += stop - at
             if filled == high - low:
-                self._array[:, low:high] = buffer
+                self._shards.write((0, shard), buffer)
                 self._written += high - low
             else:
                 self._open[shard] = buffer, filled
@@ -79,20 +67,6 @@ def _part_group(folder: Path, attributes: dict[str, Any]) -> zarr.Group:
     return zarr.create_group(folder, zarr_format=3, attributes=attributes)
 
 
-def _create(group: zarr.Group, name: str, grid: Grid, dtype: str, axes: Sequence[str], codec: Codec) -> zarr.Array[Any]:
-    return group.create_array(
-        name,
-        shape=grid.shape,
-        chunks=grid.chunk,
-        shards=grid.shard,
-        dtype=dtype,
-        fill_value=0,
-        compressors=_compressors(codec, np.dtype(dtype)),
-        dimension_names=list(axes),
-        config={"write_empty_chunks": True},  # an absent chunk is an error, so zeros are written
-    )
-
-
 class SignalPart:
     """A part of pooled streams of one layout: ``samples``, ``row_size``, ``stream``, ``recording``."""
 
@@ -106,8 +80,8 @@ class SignalPart:
         grid = signal_grid(len(first.channels), np.dtype(first.dtype).itemsize, lengths)
         attributes = {"harmonize": {"layout": layout_document(first)}}
         self._group = _part_group(self.folder, attributes)
-        samples = _create(self._group, "samples", grid, first.dtype, ("channel", "time"), codec)
-        self._writer = ShardedWriter(samples)
+        create_array(self._group, "samples", grid, first.dtype, ("channel", "time"), codec)
+        self._writer = ShardedWriter(ShardWriter(self.folder / "samples", grid, first.dtype, codec))
         rows = self._group.create_array(
             "row_size", shape=(len(lengths),), dtype="int64", dimension_names=["stream"],
             attributes={"sample_dimension": "time"},
@@ -140,9 +114,9 @@ class SignalPart:
 class PlaneWriter:
     """Writes an image array from consecutive planes, in units that are whole shards."""
 
-    def __init__(self, array: zarr.Array[Any]) -> None:
-        self._array = array
-        lead, shard = array.shape[:-2] or (1,), (array.shards or array.chunks)[:-2] or (1,)
+    def __init__(self, shards: ShardWriter) -> None:
+        self._shards = shards
+        lead, shard = shards.grid.shape[:-2] or (1,), shards.grid.shard[:-2] or (1,)
         split = [axis for axis, (n, s) in enumerate(zip(lead, shard, strict=True)) if s < n]
         self._lead = lead
         self._axis = split[-1] if split else 0
@@ -166,12 +140,13 @@ class PlaneWriter:
 
     def _flush(self, n: int) -> None:
         planes = np.concatenate(self._pending) if len(self._pending) > 1 else self._pending[0]
-        first = np.unravel_index(self._done, self._lead)
-        size = n // self._inner
-        at = [int(i) for i in first]
-        where: tuple[int | slice, ...] = (*at[: self._axis], slice(at[self._axis], at[self._axis] + size))
-        block = planes[:n].reshape(size, *self._lead[self._axis + 1 :], *planes.shape[1:])
-        self._array[where if self._array.ndim > 2 else slice(None)] = block if self._array.ndim > 2 else block[0]
+        first = [int(i) for i in np.unravel_index(self._done, self._lead)]
+        axes = self._lead[self._axis + 1 :]
+        block = planes[:n].reshape((1,) * self._axis + (n // self._inner, *axes, *planes.shape[1:]))
+        steps = [*(1,) * self._axis, self._step, *axes]
+        index = (*(at // step for at, step in zip(first, steps, strict=True)), 0, 0)
+        flat = len(self._shards.grid.shape) == 2
+        self._shards.write(index[1:] if flat else index, block[0] if flat else block)
         self._pending = [planes[n:]] if len(planes) > n else []
         self._done += n
 
@@ -189,8 +164,9 @@ class ImagePart:
         self.folder = root / self.path
         self._image = image
         self._group = _part_group(self.folder, {})
-        array = _create(self._group, "0", image_grid(image), image.dtype, image.axes, codec)
-        self._writer = PlaneWriter(array)
+        grid = image_grid(image)
+        create_array(self._group, "0", grid, image.dtype, image.axes, codec)
+        self._writer = PlaneWriter(ShardWriter(self.folder / "0", grid, image.dtype, codec))
 
     def write(self, start: int, planes: np.ndarray) -> None:
         """Planes (n, y, x) in C order of the axes before them, from plane ``start``; in order."""

@@ -11,21 +11,29 @@ from hypothesis import strategies as st
 
 from harmonize.store import geometry
 from harmonize.store.calibrate import calibrate
+from harmonize.store.geometry import Grid
 from harmonize.store.parts import PlaneWriter, ShardedWriter, SignalPart
+from harmonize.store.shards import Codec, ShardWriter, create_array
 from harmonize_schemas import Image
 from stores import noise, recording, stream, write_image, write_signals
 
 
+def made(folder, grid: Grid, dtype: str = "int16", codec: Codec = "lz4"):
+    """The writer of an array's shards, and the array as zarr-python sees it."""
+    group = zarr.create_group(folder, zarr_format=3)
+    array = create_array(group, "a", grid, dtype, [f"d{i}" for i in range(len(grid.shape))], codec)
+    return ShardWriter(folder / "a", grid, dtype, codec), array
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_pieces_in_any_order_make_the_array(data) -> None:
+def test_pieces_in_any_order_make_the_array(tmp_path_factory, data) -> None:
     n = data.draw(st.integers(1, 60))
     cuts = sorted({0, n, *data.draw(st.lists(st.integers(0, n), max_size=6))})
     order = data.draw(st.permutations(list(itertools.pairwise(cuts))))
     values = noise((3, n))
-    group = zarr.create_group(store={}, zarr_format=3)
-    array = group.create_array("a", shape=(3, n), chunks=(3, 4), shards=(3, 12), dtype="int16")
-    writer = ShardedWriter(array)
+    shards, array = made(tmp_path_factory.mktemp("array"), Grid((3, n), (3, 4), (3, 12)))
+    writer = ShardedWriter(shards)
     for start, stop in order:
         writer.write(start, values[:, start:stop])
     writer.close()
@@ -34,7 +42,7 @@ def test_pieces_in_any_order_make_the_array(data) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_planes_in_blocks_of_any_size_make_the_image(data) -> None:
+def test_planes_in_blocks_of_any_size_make_the_image(tmp_path_factory, data) -> None:
     lead = tuple(data.draw(st.lists(st.integers(1, 5), max_size=3)))
     chunk = tuple(data.draw(st.integers(1, n)) for n in lead)
     split = data.draw(st.integers(0, max(0, len(lead) - 1)))
@@ -43,10 +51,10 @@ def test_planes_in_blocks_of_any_size_make_the_image(data) -> None:
     shard = [1 if i < split else s for i, s in enumerate(shard)]
     chunk = tuple(1 if i < split else c for i, c in enumerate(chunk))
     values = noise((*lead, 4, 6))
-    group = zarr.create_group(store={}, zarr_format=3)
-    array = group.create_array("a", shape=values.shape, chunks=(*chunk, 2, 3), shards=(*shard, 4, 6), dtype="int16")
+    grid = Grid(values.shape, (*chunk, 2, 3), (*shard, 4, 6))
+    shards, array = made(tmp_path_factory.mktemp("image"), grid)
     planes = values.reshape(-1, 4, 6)
-    writer, at = PlaneWriter(array), 0
+    writer, at = PlaneWriter(shards), 0
     while at < len(planes):
         size = data.draw(st.integers(1, len(planes) - at))
         writer.write(at, planes[at : at + size])

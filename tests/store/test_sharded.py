@@ -1,5 +1,6 @@
 """The fast reader against zarr-python, over codecs, types and grids; and its errors."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -11,15 +12,15 @@ from hypothesis import strategies as st
 
 from harmonize.store import CorruptShardError, MissingChunkError, StoreError
 from harmonize.store.geometry import Grid
-from harmonize.store.parts import _create
 from harmonize.store.sharded import ShardedArray
+from harmonize.store.shards import ShardWriter, create_array
 from stores import noise
 
 
 def write(folder: Path, values: np.ndarray, chunk: tuple[int, ...], per_shard: tuple[int, ...], codec: str) -> None:
     grid = Grid(values.shape, chunk, tuple(c * n for c, n in zip(chunk, per_shard, strict=True)))
     group = zarr.create_group(folder, zarr_format=3, overwrite=True)
-    _create(group, "a", grid, str(values.dtype), [f"d{i}" for i in range(values.ndim)], codec)[...] = values
+    create_array(group, "a", grid, str(values.dtype), [f"d{i}" for i in range(values.ndim)], codec)[...] = values
 
 
 @st.composite
@@ -43,6 +44,31 @@ def test_reads_what_zarr_python_reads(tmp_path_factory, case) -> None:
     write(folder, values, chunk, shards, codec)
     reference = zarr.open_group(folder, mode="r")["a"][tuple(slice(*span) for span in region)]
     np.testing.assert_array_equal(ShardedArray(folder / "a").read(region), reference)
+
+
+@settings(max_examples=80, deadline=None)
+@given(cases(), st.sampled_from(["float32", "float64", "int8", "uint16"]))
+def test_zarr_python_reads_what_is_written_in_one_pass(tmp_path_factory, case, other) -> None:
+    shape, chunk, shards, _, codec, dtype = case
+    folder = tmp_path_factory.mktemp("array")
+    grid = Grid(shape, chunk, tuple(c * n for c, n in zip(chunk, shards, strict=True)))
+    group = zarr.create_group(folder, zarr_format=3)
+    for name, kind in (("a", dtype), ("b", other)):
+        values = noise(shape, "int8").astype(kind)
+        create_array(group, name, grid, kind, [f"d{i}" for i in range(len(shape))], codec)
+        writer = ShardWriter(folder / name, grid, kind, codec)
+        for index in itertools.product(*(range(-(-n // s)) for n, s in zip(shape, grid.shard, strict=True))):
+            part = tuple(slice(i * s, (i + 1) * s) for i, s in zip(index, grid.shard, strict=True))
+            writer.write(index, values[part])
+        np.testing.assert_array_equal(zarr.open_group(folder, mode="r")[name][...], values)
+        np.testing.assert_array_equal(ShardedArray(folder / name).read([(0, n) for n in shape]), values)
+
+
+def test_a_shard_is_written_once(tmp_path) -> None:
+    writer = ShardWriter(tmp_path, Grid((2, 8), (2, 4), (2, 8)), "int16", "lz4")
+    writer.write((0, 0), noise((2, 8)))
+    with pytest.raises(FileExistsError):
+        writer.write((0, 0), noise((2, 8)))
 
 
 def test_all_zero_chunks_are_stored_and_read(tmp_path) -> None:

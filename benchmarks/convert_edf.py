@@ -1,0 +1,87 @@
+"""``python -m benchmarks.convert_edf``: converting an EDF, all steps included, beside reading and Blosc-encoding it.
+
+One core for both (the process is bound to one), file in the page cache; medians of runs taken in turns.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numcodecs.blosc
+import numpy as np
+
+import harmonize as hz
+from benchmarks.timing import alternating_s, row
+from harmonize.ingest import ProjectKey
+
+CHANNELS, RATE_HZ, HOURS = 20, 256, 8
+CHUNK_BYTES = 512 * 1024
+KEY = ProjectKey(b"benchmark" * 4)
+ROUNDS = 3
+
+
+def write_eeg(path: Path, hours: int) -> int:
+    """An EDF+C file of signals that compress as EEG does (a random walk that is drawn back, and noise); its size."""
+    rng = np.random.default_rng(0)
+    n = CHANNELS
+    names = [b"EEG %d" % i for i in range(n)] + [b"EDF Annotations"]
+    columns = [
+        (16, names), (80, [b""] * (n + 1)), (8, [b"uV"] * n + [b""]), (8, [b"-3276.8"] * n + [b"-1"]),
+        (8, [b"3276.7"] * n + [b"1"]), (8, [b"-32768"] * (n + 1)), (8, [b"32767"] * (n + 1)), (80, [b""] * (n + 1)),
+        (8, [b"%d" % RATE_HZ] * n + [b"16"]), (32, [b""] * (n + 1)),
+    ]  # fmt: skip
+    seconds = hours * 3600
+    fixed = [(8, b"0"), (80, b"X X X X"), (80, b"Startdate X X X X"), (8, b"01.01.20"), (8, b"00.00.00"),
+             (8, b"%d" % (256 * (n + 2))), (44, b"EDF+C"), (8, b"%d" % seconds), (8, b"1"),
+             (4, b"%d" % (n + 1))]  # fmt: skip
+    decay = 0.995 ** np.arange(RATE_HZ)
+    level = np.zeros((n, 1))
+    with path.open("wb") as file:
+        file.write(b"".join(text.ljust(size) for size, text in fixed))
+        file.write(b"".join(text.ljust(size) for size, texts in columns for text in texts))
+        for second in range(seconds):
+            walk = np.cumsum(rng.normal(0, 12, (n, RATE_HZ)), axis=1) * decay[::-1] + level * decay
+            level = walk[:, -1:]
+            samples = np.round(walk + rng.normal(0, 5, walk.shape)).astype("<i2")
+            file.write(samples.tobytes() + (b"+%d\x14\x14\0" % second).ljust(32, b"\0"))
+    return path.stat().st_size
+
+
+def read_and_encode(path: Path) -> int:
+    """The file's bytes in pieces of a chunk, each Blosc-encoded as a store's chunks are; bytes out."""
+    piece, out = bytearray(CHUNK_BYTES), 0
+    with path.open("rb", buffering=0) as file:
+        while n := file.readinto(piece):
+            out += len(numcodecs.blosc.compress(memoryview(piece)[:n], b"lz4", 5, numcodecs.blosc.BITSHUFFLE, 0, 2))
+    return out
+
+
+def rows() -> list[str]:
+    """Table rows."""
+    cores = os.sched_getaffinity(0)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "in"
+        source.mkdir()
+        size = write_eeg(source / "night.edf", HOURS)
+
+        def convert() -> None:
+            with tempfile.TemporaryDirectory(dir=folder) as into:
+                outcome = hz.convert(source, Path(into) / "s.zarr", key=KEY)
+                if outcome.converted != 1:
+                    raise RuntimeError("the file was not converted")
+
+        os.sched_setaffinity(0, {min(cores)})
+        threads, numcodecs.blosc.use_threads = numcodecs.blosc.use_threads, False
+        try:
+            found = alternating_s({"ours": convert, "theirs": lambda: read_and_encode(source / "night.edf")}, ROUNDS)
+        finally:
+            os.sched_setaffinity(0, cores)
+            numcodecs.blosc.use_threads = threads
+    what = f"`convert` of an EDF of {HOURS} h, {CHANNELS} channels, {RATE_HZ} Hz, one core"
+    return [row(what, size / 1e6, found["ours"], "reading it and Blosc-encoding its bytes", found["theirs"], "MB")]
+
+
+if __name__ == "__main__":
+    print("\n".join(rows()))
