@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -149,21 +150,24 @@ def _removed_on_error(folder: Path) -> Iterator[None]:
 
 
 def _write_signals(root: Path, part_id: str, items: Sequence[_Loaded], codec: Codec) -> Batch:
-    """Recordings of the same layouts to one part a layout."""
-    members: dict[str, list[tuple[_Loaded, int]]] = {}
+    """Recordings of the same layouts to one part a layout; to several where one recording has a layout twice."""
+    members: dict[tuple[str, int], list[tuple[_Loaded, int]]] = {}
     for item in items:
+        seen: Counter[str] = Counter()
         for index, stream in enumerate(item.recording.streams):
-            members.setdefault(layout_name(stream), []).append((item, index))
+            layout = layout_name(stream)
+            members.setdefault((layout, seen[layout]), []).append((item, index))
+            seen[layout] += 1
     batch = Batch()
     with ExitStack() as stack:
-        parts: dict[str, SignalPart] = {}
+        parts: dict[tuple[str, int], SignalPart] = {}
         place: dict[tuple[str, int], tuple[SignalPart, int]] = {}
         hashes: dict[tuple[str, int], ChannelHashes] = {}
         statistics: dict[tuple[str, int], StreamStatistics] = {}
-        for layout, rows in members.items():
-            parts[layout] = part = SignalPart(
-                root, part_id, [item.recording.streams[index] for item, index in rows], codec
-            )
+        for key, rows in members.items():
+            streams = [item.recording.streams[index] for item, index in rows]
+            name = f"{part_id}-{key[1]}" if key[1] else part_id
+            parts[key] = part = SignalPart(root, name, streams, codec)
             stack.enter_context(_removed_on_error(part.folder))
             for row, (item, index) in enumerate(rows):
                 stream = item.recording.streams[index]
@@ -180,8 +184,8 @@ def _write_signals(root: Path, part_id: str, items: Sequence[_Loaded], codec: Co
                 part.write(row, block.start, block.samples)
                 hashes[at].update(block.samples)
                 statistics[at].update(block.samples)
-        for layout, rows in members.items():
-            parts[layout].close([item.recording for item, _ in rows], [index for _, index in rows])
+        for key, rows in members.items():
+            parts[key].close([item.recording for item, _ in rows], [index for _, index in rows])
     for item in items:
         recording = item.recording
         size = raw_bytes(item.draft)

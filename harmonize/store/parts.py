@@ -13,50 +13,55 @@ import zarr
 from zarr.errors import ContainsGroupError
 
 from harmonize.store.geometry import image_grid, layout_document, layout_name, signal_grid
-from harmonize.store.shards import Codec, ShardWriter, create_array
+from harmonize.store.shards import Codec, ShardFile, ShardWriter, create_array
 from harmonize_schemas import Image, Recording, SignalStream
 
 DOCUMENTS_PER_CHUNK = 64
 
 
-class ShardedWriter:
-    """Fills an array (channel, time) shard by shard along time.
+class SampleWriter:
+    """Fills an array (channel, time) with consecutive pieces; memory holds one inner chunk.
 
-    ``write`` takes pieces in any order; a shard goes to disk, whole, when its last sample has come, so
-    memory holds only the shards begun. ``close`` raises ``ValueError`` when samples are missing.
+    ``close`` raises ``ValueError`` when samples are missing.
     """
 
     def __init__(self, shards: ShardWriter) -> None:
         self._shards = shards
         self._n_channels, self._size = shards.grid.shape
-        self._shard = shards.grid.shard[1]
-        self._open: dict[int, tuple[np.ndarray, int]] = {}
-        self._written = 0
+        self._chunk = np.empty(shards.grid.chunk, shards.dtype)
+        self._done = 0
+        self._shard: ShardFile | None = None
 
     def write(self, start: int, piece: np.ndarray) -> None:
-        """Put ``piece`` (channel, time) at sample ``start``."""
-        at, end = start, start + piece.shape[1]
-        while at < end:
-            shard = at // self._shard
-            low = shard * self._shard
-            high = min(low + self._shard, self._size)
-            stop = min(end, high)
-            buffer, filled = self._open.pop(shard, (None, 0))
-            if buffer is None:
-                buffer = np.empty((self._n_channels, high - low), self._shards.dtype)
-            buffer[:, at - low : stop - low] = piece[:, at - start : stop - start]
-            filled += stop - at
-            if filled == high - low:
-                self._shards.write((0, shard), buffer)
-                self._written += high - low
-            else:
-                self._open[shard] = buffer, filled
-            at = stop
+        """Put ``piece`` (channel, time) at sample ``start``, which must be the next one."""
+        if start != self._done or start + piece.shape[1] > self._size:
+            raise ValueError(f"samples {start} to {start + piece.shape[1]} of {self._size} came after {self._done}")
+        width = self._chunk.shape[1]
+        at = 0
+        while at < piece.shape[1]:
+            filled = self._done % width
+            n = min(width - filled, piece.shape[1] - at)
+            self._chunk[:, filled : filled + n] = piece[:, at : at + n]
+            self._done += n
+            at += n
+            if filled + n == width or self._done == self._size:
+                self._chunk[:, filled + n :] = 0
+                self._flush((self._done - 1) // width)
+
+    def _flush(self, chunk: int) -> None:
+        per_shard = self._shards.grid.shard[1] // self._shards.grid.chunk[1]
+        shard, place = divmod(chunk, per_shard)
+        if self._shard is None:
+            self._shard = self._shards.begin((0, shard))
+        self._shard.append((0, place), self._chunk)
+        if place == per_shard - 1 or self._done == self._size:
+            self._shard.close()
+            self._shard = None
 
     def close(self) -> None:
         """Check that everything was written."""
-        if self._open or self._written != self._size:
-            raise ValueError(f"{self._written} of {self._size} written, {len(self._open)} shards unfinished")
+        if self._done != self._size:
+            raise ValueError(f"{self._done} of {self._size} samples written")
 
 
 def _part_group(folder: Path, attributes: dict[str, Any]) -> zarr.Group:
@@ -68,7 +73,8 @@ def _part_group(folder: Path, attributes: dict[str, Any]) -> zarr.Group:
 
 
 class SignalPart:
-    """A part of pooled streams of one layout: ``samples``, ``row_size``, ``stream``, ``recording``."""
+    """A part of pooled streams of one layout: ``samples``, ``row_size``, ``stream``, ``recording``. At most one
+    stream of a recording, so that streams which a converter reads side by side are each written in order."""
 
     def __init__(self, root: Path, part_id: str, streams: Sequence[SignalStream], codec: Codec) -> None:
         first = streams[0]
@@ -81,7 +87,7 @@ class SignalPart:
         attributes = {"harmonize": {"layout": layout_document(first)}}
         self._group = _part_group(self.folder, attributes)
         create_array(self._group, "samples", grid, first.dtype, ("channel", "time"), codec)
-        self._writer = ShardedWriter(ShardWriter(self.folder / "samples", grid, first.dtype, codec))
+        self._writer = SampleWriter(ShardWriter(self.folder / "samples", grid, first.dtype, codec))
         rows = self._group.create_array(
             "row_size", shape=(len(lengths),), dtype="int64", dimension_names=["stream"],
             attributes={"sample_dimension": "time"},
@@ -89,7 +95,8 @@ class SignalPart:
         rows[:] = np.asarray(lengths)
 
     def write(self, row: int, start: int, samples: np.ndarray) -> None:
-        """Native samples (channel, time) of the ``row``-th stream from its sample ``start``."""
+        """Native samples (channel, time) of the ``row``-th stream from its sample ``start``: rows and samples in
+        order."""
         if start + samples.shape[1] > self.starts[row + 1] - self.starts[row]:
             raise ValueError("more samples than the stream declares")
         self._writer.write(self.starts[row] + start, samples)

@@ -53,7 +53,7 @@ def create_array(
 
 
 class ShardWriter:
-    """Writes the shards of one array below ``folder``, which ``create_array`` described."""
+    """Writes the shards of one array below ``folder``, which ``create_array`` described, each in one pass."""
 
     def __init__(self, folder: Path, grid: Grid, dtype: str, codec: Codec) -> None:
         self.grid = grid
@@ -61,26 +61,20 @@ class ShardWriter:
         self._folder = folder / "c"
         self._encode = _encoder(codec, self.dtype)
 
+    def begin(self, index: tuple[int, ...]) -> ShardFile:
+        """A shard to fill chunk by chunk. Raises ``FileExistsError`` where it was begun before."""
+        per_shard = [shard // chunk for shard, chunk in zip(self.grid.shard, self.grid.chunk, strict=True)]
+        return ShardFile(self._folder.joinpath(*map(str, index)), per_shard, self._encode)
+
     def write(self, index: tuple[int, ...], block: np.ndarray) -> None:
         """Shard ``index``: ``block`` holds all of its samples that lie inside the array.
 
         Chunks that reach beyond the array are filled up with zeros; those that lie beyond it are absent.
         """
-        grid = self.grid
-        per_shard = [shard // chunk for shard, chunk in zip(grid.shard, grid.chunk, strict=True)]
-        table = np.full((*per_shard, 2), _ABSENT, "<u8")
-        path = self._folder.joinpath(*map(str, index))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        at = 0
-        with path.open("xb", buffering=0) as file:
-            inside = [range(-(-size // chunk)) for size, chunk in zip(block.shape, grid.chunk, strict=True)]
+        with self.begin(index) as shard:
+            inside = [range(-(-size // chunk)) for size, chunk in zip(block.shape, self.grid.chunk, strict=True)]
             for place in itertools.product(*inside):
-                encoded = self._encode(self._chunk(block, place))
-                _write_all(file.fileno(), encoded)
-                table[place] = at, len(encoded)
-                at += len(encoded)
-            index_bytes = table.tobytes()
-            _write_all(file.fileno(), index_bytes + google_crc32c.value(index_bytes).to_bytes(4, "little"))
+                shard.append(place, self._chunk(block, place))
 
     def _chunk(self, block: np.ndarray, place: tuple[int, ...]) -> np.ndarray:
         sizes = self.grid.chunk
@@ -90,6 +84,37 @@ class ShardWriter:
         whole = np.zeros(sizes, self.dtype)
         whole[tuple(map(slice, piece.shape))] = piece
         return whole
+
+
+class ShardFile:
+    """One shard on its way to disk: chunks in any order, each once; ``close`` adds their places."""
+
+    def __init__(self, path: Path, per_shard: Sequence[int], encode: Callable[[np.ndarray], Any]) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("xb", buffering=0)
+        self._table = np.full((*per_shard, 2), _ABSENT, "<u8")
+        self._encode, self._at = encode, 0
+
+    def append(self, place: tuple[int, ...], chunk: np.ndarray) -> None:
+        """A whole contiguous chunk at its ``place`` in the shard."""
+        encoded = self._encode(chunk)
+        _write_all(self._file.fileno(), encoded)
+        self._table[place] = self._at, len(encoded)
+        self._at += len(encoded)
+
+    def close(self) -> None:
+        """Write the index and its checksum."""
+        index = self._table.tobytes()
+        _write_all(self._file.fileno(), index + google_crc32c.value(index).to_bytes(4, "little"))
+        self._file.close()
+
+    def __enter__(self) -> ShardFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+        self._file.close()
 
 
 def _encoder(codec: Codec, dtype: np.dtype[Any]) -> Callable[[np.ndarray], Any]:
