@@ -7,23 +7,19 @@ turns; medians and ratios.
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import mne
 import numpy as np
 import pyedflib
 
+from benchmarks.timing import BLOCK_BYTES, alternating_s, row
 from harmonize_converters.contract import FoundFile, SourceFiles
 from harmonize_converters.edf import EdfConverter
 
 CHANNELS, RATE_HZ, SECONDS = 20, 256, 3600
-BLOCK_BYTES = 1024 * 1024
-"""As ``harmonize.ingest.write`` asks for."""
 ROUNDS = 7
 
 
@@ -80,31 +76,22 @@ def by_pyedflib(path: Path) -> np.ndarray:
         reader.close()
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
 def measure(path: Path, samples: np.ndarray, native_bytes: int) -> list[str]:
     """Table rows of one file."""
     first = ours(path)[0]
     np.testing.assert_array_equal(first, samples[:, : first.shape[1]])
     np.testing.assert_array_equal(by_pyedflib(path), samples)
-    readers: dict[str, Callable[[Path], object]] = {"ours": ours, "MNE get_data": by_mne, "pyEDFlib": by_pyedflib}
-    times: dict[str, list[float]] = {name: [] for name in readers}
-    for _ in range(ROUNDS):
-        for name, read in readers.items():
-            times[name].append(timed(lambda read=read: read(path)))
-    medians = {name: statistics.median(each) for name, each in times.items()}
-    megabytes = samples.size * native_bytes / 1e6
-    mine = medians.pop("ours")
-    what = f"{path.suffix[1:].upper()}, 1 h, {CHANNELS} channels, {RATE_HZ} Hz"
-    return [
-        f"| {what} | {megabytes / mine:,.0f} MB/s | {name} | {megabytes / theirs:,.0f} MB/s | {theirs / mine:.1f} |"
-        for name, theirs in medians.items()
-    ]
+    found = alternating_s(
+        {
+            "ours": lambda: ours(path),
+            "MNE `get_data()`": lambda: by_mne(path),
+            "pyEDFlib": lambda: by_pyedflib(path),
+        },
+        ROUNDS,
+    )
+    megabytes, mine = samples.size * native_bytes / 1e6, found.pop("ours")
+    what = f"reading {path.suffix[1:].upper()}, 1 h, {CHANNELS} channels, {RATE_HZ} Hz"
+    return [row(what, megabytes, mine, name, theirs, "MB") for name, theirs in found.items()]
 
 
 def rows() -> list[str]:

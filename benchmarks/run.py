@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import os
 import platform
-import statistics
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +16,9 @@ import wfdb
 from torch.utils.data import DataLoader
 
 import harmonize as hz
+from benchmarks import edf_read, wfdb_read
 from benchmarks.synthetic import eeg_store
+from benchmarks.timing import median_s, row
 from harmonize.data import WindowDataset
 from harmonize.ingest import ProjectKey
 
@@ -27,22 +26,6 @@ ROUNDS = 5
 BATCH = 64
 DATA = Path(__file__).parents[2] / "shared" / "data"
 KEY = ProjectKey(b"benchmark" * 4)
-
-
-def median_s(work: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Median seconds of several runs after one to warm up."""
-    work()
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def row(what: str, n: int, ours: float, reference: str, theirs: float, unit: str) -> str:
-    """One table row: rates of both and their ratio."""
-    return f"| {what} | {n / ours:,.0f} {unit}/s | {reference} | {n / theirs:,.0f} {unit}/s | {theirs / ours:.2f} |"
 
 
 def windows() -> list[str]:
@@ -72,12 +55,12 @@ def windows() -> list[str]:
                     ds.__getitems__(batch)
 
             np.testing.assert_allclose(ds[7]["signal"], samples[0, :, 7 * n : 8 * n] * scale, rtol=1e-6)
-            theirs = median_s(gather)
+            theirs = median_s(gather, ROUNDS)
             what = f"`WindowDataset`, shuffled batches of {BATCH}, codec {codec}, one process"
-            rows.append(row(what, len(ds), median_s(ours), "numpy memmap gather", theirs, "windows"))
+            rows.append(row(what, len(ds), median_s(ours, ROUNDS), "numpy memmap gather", theirs, "windows"))
             loader = DataLoader(ds, BATCH, shuffle=True, num_workers=2, collate_fn=ds.collate, persistent_workers=True)
             what = f"the same through `DataLoader(num_workers=2)`, codec {codec}"
-            seconds = median_s(lambda loader=loader: [None for _ in loader])
+            seconds = median_s(lambda loader=loader: [None for _ in loader], ROUNDS)
             rows.append(row(what, len(ds), seconds, "numpy memmap gather", theirs, "windows"))
     return rows
 
@@ -113,6 +96,8 @@ def main() -> None:
         "| what | ours | reference | reference's rate | ratio |",
         "|---|---|---|---|---|",
         *windows(),
+        *edf_read.rows(),
+        *wfdb_read.rows(),
         *ptb_xl(),
     ]
     text = "\n".join(lines) + "\n"

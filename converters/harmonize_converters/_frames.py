@@ -47,11 +47,13 @@ def find_runs(widths: Sequence[int], places: Sequence[tuple[int, int] | None]) -
     return tuple(runs)
 
 
-def copy_run(frames: np.ndarray, run: Run, out: np.ndarray) -> None:
-    """One run of ``frames`` (frame, sample) into ``out`` (channel, time) of its stream, in one pass."""
+def copy_run(frames: np.ndarray, run: Run, out: np.ndarray, at: int = 0) -> None:
+    """One run of ``frames`` (frame, sample) into ``out`` (channel, time) of its stream, from frame ``at`` of it
+    on, in one pass."""
     n = frames.shape[0]
     part = frames[:, run.offset : run.offset + run.count * run.width].reshape(n, run.count, run.width)
-    out.reshape(out.shape[0], n, run.width)[run.channel : run.channel + run.count] = part.transpose(1, 0, 2)
+    places = out.reshape(out.shape[0], -1, run.width)[run.channel : run.channel + run.count]
+    places[:, at : at + n] = part.transpose(1, 0, 2)
 
 
 def stream_name(rate_hz: Fraction) -> str:

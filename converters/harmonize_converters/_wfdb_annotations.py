@@ -11,23 +11,61 @@ from harmonize_converters._fields import decimal, decode_text
 from harmonize_converters.contract import ConversionError
 from harmonize_schemas import vocabulary
 
+ANNOTATORS = frozenset(
+    {
+        "16a",
+        "ann",
+        "anI",
+        "apn",
+        "ari",
+        "atr",
+        "ecg",
+        "gqrs",
+        "gqrsh",
+        "gqrsl",
+        "man",
+        "pu",
+        "pu0",
+        "pu1",
+        "pwave",
+        "q1c",
+        "q2c",
+        "qrs",
+        "qrsc",
+        "qt1",
+        "sqrs",
+        "st",
+        "sta",
+        "stb",
+        "stc",
+        "stf",
+        "wabp",
+        "wqrs",
+    }
+)
+"""Suffixes of annotation files (annotator names used on PhysioNet); a sibling of another suffix is none."""
+
 _SKIP, _NUM, _SUB, _CHN, _AUX = 59, 60, 61, 62, 63
 _NOTE, _RHYTHM = 22, 28
 _SYMBOLS = dict(enumerate(" NLRaVFJASEj/Q~", 0)) | dict(enumerate("|", 16))
 _SYMBOLS |= dict(enumerate('sT*D"=pB^t+u?![]en@xf()', 18)) | {41: "r"}
 """PhysioBank codes (wfdb ecgcodes.h). Types above 41 have a meaning only where the file defines one."""
+_AHA_CODES = frozenset(bytes((code,)) for code in b"NVFEPQOUR")
 _DEFINITION = re.compile(rb"(\d{1,3}) \S+ ")
 _RESOLUTION = re.compile(rb"## time resolution: ([\d.]{1,40})")
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One annotation: ``time`` in units of the file's resolution, ``channel`` None until one is named."""
+    """One annotation: ``time`` in units of the file's resolution; ``channel`` and ``number`` None until the
+    file gives one, ``subtype`` None where it gives none. (annot(5) takes all three as 0 then.)"""
 
     time: int
     type: int
     channel: int | None
     aux: bytes | None
+    subtype: int | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +79,13 @@ class AnnotationFile:
 
 
 def parse_annotations(raw: bytes) -> AnnotationFile:
-    """A whole annotation file.
+    """A whole annotation file of the MIT format.
 
     Definitions (notes at time 0 that start with "##", and what they enclose) are no annotations.
     """
+    # The AHA format has 16 bytes an annotation: a zero, a letter, the time, a serial number from 1 on (annot(5)).
+    if raw[:1] == b"\0" and raw[1:2] in _AHA_CODES and raw[6:8] in (b"\1\0", b"\0\1"):
+        raise ConversionError("unsupported_wfdb_format", "Found annotations in the AHA format.", "annotations")
     marks: list[Mark] = []
     resolution: Fraction | None = None
     defined: set[int] = set()
@@ -69,11 +110,17 @@ def parse_annotations(raw: bytes) -> AnnotationFile:
 
 
 def _marks(raw: bytes) -> Iterator[Mark]:
-    """Every annotation word, with the modifiers that follow it."""
+    """Every annotation word, with the modifiers that follow it.
+
+    As annot(5) and wfdb's annot.c have it, CHN and NUM hold for this annotation and all that follow, SUB and
+    AUX for this one alone. SUB and NUM are signed bytes, CHN an unsigned one.
+    """
     time, at, ahead = 0, 0, 0
     channel: int | None = None
+    number: int | None = None
     pending: tuple[int, int] | None = None
     aux: bytes | None = None
+    subtype: int | None = None
     skipped = False
     while True:
         low, high = _take(raw, at, 2)
@@ -86,16 +133,24 @@ def _marks(raw: bytes) -> Iterator[Mark]:
             at, skipped = at + 4, True
         elif kind == _CHN:
             channel = low
+        elif kind == _NUM:
+            number = _signed(low)
+        elif kind == _SUB:
+            subtype = _signed(low)
         elif kind == _AUX:
             aux = _take(raw, at, low)
             at += low + low % 2
-        elif kind not in (_NUM, _SUB):
+        else:
             if pending is not None:
-                yield Mark(*pending, channel, aux)
+                yield Mark(*pending, channel, aux, subtype, number)
             if kind == value == 0 and not skipped:
                 return
             time += ahead + value
-            pending, aux, ahead, skipped = (time, kind), None, 0, False
+            pending, aux, subtype, ahead, skipped = (time, kind), None, None, 0, False
+
+
+def _signed(byte: int) -> int:
+    return byte - 256 if byte > 127 else byte
 
 
 def _take(raw: bytes, at: int, length: int) -> bytes:

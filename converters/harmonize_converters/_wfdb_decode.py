@@ -60,22 +60,36 @@ def _offset_16(raw: np.ndarray) -> np.ndarray:
 
 
 def _packed_212(raw: np.ndarray) -> np.ndarray:
-    """Two 12-bit samples in three bytes. Shifting left, then right, extends the sign."""
-    units = raw.reshape(-1, 3)
-    out = np.empty((len(units), 2), np.int16)
-    middle = units[:, 1].astype(np.uint16)
-    out[:, 0] = ((middle << 12) | (units[:, 0].astype(np.uint16) << 4)).view(np.int16) >> 4
-    out[:, 1] = (((middle & 0xF0) << 8) | (units[:, 2].astype(np.uint16) << 4)).view(np.int16) >> 4
+    """Two 12-bit samples in three bytes: the first is the lower 12 bits of bytes 0 and 1; the second has byte 2
+    below and the upper half of byte 1 above. Arithmetic shifts to the right extend the sign."""
+    n = len(raw) // 3
+    out = np.empty((n, 2), np.int16)
+    first = np.ndarray(n, "<i2", raw.data, 0, 3).astype(np.int16)
+    first <<= 4
+    first >>= 4
+    out[:, 0] = first
+    second = np.ndarray(n, ">i2", raw.data, 1, 3).astype(np.int16)
+    low = np.bitwise_and(second, 0xFF, out=first)
+    second >>= 4
+    second &= -0x100
+    np.bitwise_or(second, low, out=out[:, 1])
     return out.ravel()
 
 
 def _packed_310(raw: np.ndarray) -> np.ndarray:
     """Three 10-bit samples in two 16-bit words: bits 1-10 of each, and the third from bits 11-15 of both."""
-    first, second = raw.view("<u2").reshape(-1, 2).T
-    out = np.empty((len(first), 3), np.int16)
-    out[:, 0] = (first << 5).view(np.int16) >> 6
-    out[:, 1] = (second << 5).view(np.int16) >> 6
-    out[:, 2] = ((second & 0xF800) | ((first & 0xF800) >> 5)).view(np.int16) >> 6
+    words = raw.view("<i2").reshape(-1, 2)
+    out = np.empty((len(words), 3), np.int16)
+    first, second = words[:, 0].astype(np.int16), words[:, 1].astype(np.int16)
+    for i, word in enumerate((first, second)):
+        sample = word << 5
+        sample >>= 6
+        out[:, i] = sample
+    second >>= 6
+    second &= -0x20
+    first >>= 11
+    first &= 0x1F
+    np.bitwise_or(second, first, out=out[:, 2])
     return out.ravel()
 
 

@@ -8,15 +8,17 @@ from datetime import date, datetime, time
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from harmonize_converters._fields import calendar_date, decimal, decode_text, demographics, plausible_age
-from harmonize_converters._wfdb_decode import FORMATS
 from harmonize_converters.contract import ConversionError
 from harmonize_schemas import Demographics
 
 DEFAULT_RATE_HZ = Fraction(250)
 DEFAULT_GAIN = Fraction(200)
 MAX_HEADER_BYTES = 1 << 22
+MAX_SEGMENTS = 1 << 16
+"""The longest records on PhysioNet (MIMIC) have some thousand segments."""
 
 _RECORD = re.compile(
     r"(?P<name>[^\s/]+)(/(?P<segments>\d{1,9}))?[ \t]+(?P<signals>\d{1,6})"
@@ -25,24 +27,28 @@ _RECORD = re.compile(
 )
 _FORMAT = re.compile(r"(\d{1,4})(?:x(\d{1,6}))?(?::(\d{1,9}))?(?:\+(\d{1,12}))?", re.ASCII)
 _GAIN = re.compile(r"([^\s(/]*)(?:\(([+-]?\d{1,12})\))?(?:/(\S*))?", re.ASCII)
-_WHOLE = re.compile(r"[+-]?\d{1,12}", re.ASCII)
+_SEGMENT = re.compile(r"(\S{1,255})[ \t]+(\d{1,12})([ \t].*)?", re.ASCII)
+_SIGNAL = re.compile(
+    # file, format, gain; resolution, ADC zero, initial value, checksum, block size; description
+    r"(\S+)(?:\s+(\S+)(?:\s+(\S+)" + r"(?:\s+([+-]?[0-9]{1,12})" * 5 + r"(?:\s+(.*))?" + r")?" * 7
+)
 _AGE = re.compile(r"\s*(?:Age\s*:|.*<age>\s*:)\s*([\d.]+)(?=\s|$)", re.IGNORECASE)
 _FIELD = re.compile(r"\s*<?([A-Za-z][^:<>]{0,60})>?\s*:(.*)")
 _SEX = re.compile(r"\s*(?:Sex\s*:|.*<sex>\s*:)\s*(male|female|m|f)(?=\s|$)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class WfdbSignal:
-    """One signal specification line, with the defaults of header(5) filled in."""
+class WfdbSignal(NamedTuple):
+    """One signal specification line, with the defaults of header(5) filled in. A physical value, in
+    ``unit``, is sample * ``scale`` + ``offset``. ``skew`` is in samples of the signal."""
 
     file: str
     format: int
     samples_per_frame: int
     skew: int
     byte_offset: int | None
-    gain: Fraction
+    scale: float
+    offset: float
     gain_given: bool
-    baseline: int
     unit: str
     adc_resolution: int
     adc_zero: int
@@ -50,17 +56,33 @@ class WfdbSignal:
     checksum: int | None
     description: str
 
+    @property
+    def null(self) -> bool:
+        """Whether it names a signal of which there are no samples."""
+        return self.format == 0 or self.file == "~"
+
+
+class WfdbSegment(NamedTuple):
+    """One segment specification line: a record's name, "~" for a gap, and its length in frames."""
+
+    name: str
+    n_frames: int
+
+    @property
+    def null(self) -> bool:
+        return self.name == "~"
+
 
 @dataclass(frozen=True, slots=True)
 class WfdbHeader:
-    """A header file. ``n_frames`` is None where it gives no length; ``segments`` are record names."""
+    """A header file. ``n_frames`` is None where it gives no length."""
 
     rate_hz: Fraction
     n_frames: int | None
     start: datetime | None
     start_invalid: bool
     signals: tuple[WfdbSignal, ...]
-    segments: tuple[str, ...]
+    segments: tuple[WfdbSegment, ...]
     multi_segment: bool
     demographics: Demographics
     comments: tuple[str, ...] = ()
@@ -97,15 +119,14 @@ def safe_name(name: str) -> bool:
     return not (path.is_absolute() or ".." in path.parts or "\\" in name or drive or "\0" in name)
 
 
-@lru_cache(maxsize=4)  # describing, reading and annotations of one source follow each other
 def parse_header(raw: bytes) -> WfdbHeader:
     """A whole header file. Raises ``ConversionError`` where a field cannot be read."""
     text = decode_text(raw)
     if "\0" in text:
         raise ConversionError("invalid_header", "A WFDB header is a text file.")
-    lines = [line.strip() for line in re.split(r"\r?\n", text) if line.strip()]
-    comments = [line[1:] for line in lines if line.startswith("#")]
-    lines = [line for line in lines if not line.startswith("#")]
+    lines = [line for line in map(str.strip, text.split("\n")) if line]  # a "\r" before "\n" goes with strip
+    comments = [line[1:] for line in lines if line[0] == "#"]
+    lines = [line for line in lines if line[0] != "#"] if comments else lines
     found = _RECORD.fullmatch(lines[0]) if lines else None
     if found is None:
         raise ConversionError("invalid_header", "The record line cannot be read.", "record line")
@@ -117,8 +138,11 @@ def parse_header(raw: bytes) -> WfdbHeader:
         message = f"Found {len(lines) - 1} of {count} specification lines."
         raise ConversionError("invalid_header", message, "end of header")
     body = lines[1 : 1 + count]
+    if multi_segment and not 0 < count <= MAX_SEGMENTS:
+        message = f"A record has 1 to {MAX_SEGMENTS} segments, not {count}."
+        raise ConversionError("invalid_header", message, "record line")
     signals = () if multi_segment else tuple(_signal(line, i) for i, line in enumerate(body))
-    segments = tuple(line.split()[0] for line in body) if multi_segment else ()
+    segments = tuple(_segment(line, i) for i, line in enumerate(body)) if multi_segment else ()
     n_frames = int(found["length"] or 0) or None
     people = _demographics(comments)
     return WfdbHeader(
@@ -126,6 +150,7 @@ def parse_header(raw: bytes) -> WfdbHeader:
     )
 
 
+@lru_cache(maxsize=64)
 def _rate(text: str | None) -> Fraction:
     rate_hz = DEFAULT_RATE_HZ if text is None else decimal(text)
     if rate_hz is None or rate_hz <= 0:
@@ -154,41 +179,74 @@ def _clock(text: str) -> time | None:
     return time(hour, minute, second, int((found[4] or ".")[1:7].ljust(6, "0")))
 
 
+def _segment(line: str, index: int) -> WfdbSegment:
+    found = _SEGMENT.fullmatch(line)
+    if found is None:
+        raise ConversionError("invalid_header", "A segment's name or length cannot be read.", f"segment {index}")
+    return WfdbSegment(found[1], int(found[2]))
+
+
 def _signal(line: str, index: int) -> WfdbSignal:
     where = f"signal {index}"
-    fields = line.split(None, 8)
-    form = _FORMAT.fullmatch(fields[1]) if len(fields) > 1 else None
+    found = _SIGNAL.fullmatch(line)
+    if found is None:
+        raise ConversionError("invalid_header", "A whole number cannot be read.", where)
+    file, form_text, gain, resolution, adc_zero, initial, checksum, _, description = found.groups()
+    form = _form(form_text) if form_text else None
     if form is None:
         raise ConversionError("invalid_header", "The signal format cannot be read.", where)
-    gain = _GAIN.fullmatch(fields[2] if len(fields) > 2 else "")
-    value = decimal(gain[1]) if gain and gain[1] else Fraction(0)
-    numbers: list[int | None] = [_whole(text, where) for text in fields[3:8]]
-    if gain is None or value is None or int(form[2] or 1) < 1:
+    number, width, skew, byte_offset = form
+    zero = int(adc_zero or 0)
+    calibration = _calibration(gain or "", zero)
+    if calibration is None or width < 1:
         raise ConversionError("invalid_header", "The gain or the samples per frame cannot be read.", where)
-    resolution, zero, initial, checksum, _ = numbers + [None] * (5 - len(numbers))
     return WfdbSignal(
-        file=fields[0],
-        format=int(form[1]),
-        samples_per_frame=int(form[2] or 1),
-        skew=int(form[3] or 0),
-        byte_offset=None if form[4] is None else int(form[4]),
-        gain=value or DEFAULT_GAIN,
-        gain_given=bool(value),
-        baseline=int(gain[2]) if gain[2] else zero or 0,
-        unit=gain[3] or "mV",
-        adc_resolution=resolution or 0,
-        adc_zero=zero or 0,
+        file,
+        number,
+        width,
+        skew,
+        byte_offset,
+        *calibration,
+        int(resolution or 0),
+        zero,
         # The initial value is the ADC zero where it is not given.
-        initial=(zero or 0) if initial is None else initial,
-        checksum=checksum,
-        description="".join(c for c in fields[8] if c.isprintable()).strip() if len(fields) > 8 else "",
+        int(initial) if initial else zero,
+        int(checksum) if checksum else None,
+        _printable(description) if description else "",
     )
 
 
-def _whole(text: str, where: str) -> int:
-    if not _WHOLE.fullmatch(text):
-        raise ConversionError("invalid_header", "A whole number cannot be read.", where)
-    return int(text)
+# A line's texts repeat from record to record of a data set, so each is read once.
+
+
+@lru_cache(maxsize=256)
+def _form(text: str) -> tuple[int, int, int, int | None] | None:
+    """Format, samples per frame, skew and byte offset: "16x4:3+24"."""
+    found = _FORMAT.fullmatch(text)
+    if found is None:
+        return None
+    return int(found[1]), int(found[2] or 1), int(found[3] or 0), None if found[4] is None else int(found[4])
+
+
+@lru_cache(maxsize=4096)
+def _calibration(text: str, adc_zero: int) -> tuple[float, float, bool, str] | None:
+    """Scale, offset, whether a gain is given, and unit: "200(0)/mV". The baseline is the ADC zero where it
+    is not given."""
+    found = _GAIN.fullmatch(text)
+    value = decimal(found[1]) if found and found[1] else Fraction(0)
+    if found is None or value is None:
+        return None
+    gain = value or DEFAULT_GAIN
+    baseline = int(found[2]) if found[2] else adc_zero
+    try:
+        return float(1 / gain), float(-baseline / gain), bool(value), found[3] or "mV"
+    except OverflowError:
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _printable(text: str) -> str:
+    return "".join(c for c in text if c.isprintable()).strip()
 
 
 def _demographics(comments: list[str]) -> Demographics:
@@ -196,18 +254,3 @@ def _demographics(comments: list[str]) -> Demographics:
     ages = [found[1] for line in comments if (found := _AGE.match(line))]
     sexes = [found[1] for line in comments if (found := _SEX.match(line))]
     return demographics(plausible_age(ages[0]) if ages else None, sexes[0] if sexes else None)
-
-
-def check_supported(header: WfdbHeader) -> None:
-    """Refuse what cannot be done right yet."""
-    if header.multi_segment or any(s.file == "~" or s.format == 0 for s in header.signals):
-        raise ConversionError("unsupported_wfdb_structure")
-    if not header.signals:
-        raise ConversionError("unsupported_annotation_only")
-    for index, signal in enumerate(header.signals):
-        if not safe_name(signal.file):
-            raise ConversionError("path_escape", where=f"signal {index}")
-        if signal.format not in FORMATS:
-            raise ConversionError("unsupported_wfdb_format", f"Found format {signal.format}.", f"signal {index}")
-        if signal.skew:
-            raise ConversionError("unsupported_wfdb_format", "Found a skew.", f"signal {index}")

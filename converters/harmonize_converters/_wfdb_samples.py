@@ -3,142 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fractions import Fraction
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
 from harmonize_converters._frames import Run, copy_run, find_runs
 from harmonize_converters._open import check_size, opened, read_into
-from harmonize_converters._wfdb_decode import FORMATS, FRAMES_IN_STEP, bytes_of, decode, samples_in
-from harmonize_converters._wfdb_header import WfdbHeader, WfdbSignal
-from harmonize_converters.contract import Block, ConversionError, FoundFile
+from harmonize_converters._wfdb_decode import FORMATS, FRAMES_IN_STEP, bytes_of, decode
+from harmonize_converters._wfdb_layout import Layout, SignalFile, missing_value, open_flac, skew_frames
+from harmonize_converters.contract import ConversionError, FoundFile
 
-_FLAC_BYTES_PER_BLOCK = 10
-_FLAC_SAMPLES_PER_BLOCK = 65535
-"""The least bytes and most samples of a FLAC frame: no file holds more samples than these allow."""
-
-
-@dataclass(frozen=True, slots=True)
-class SignalFile:
-    """One signal file and its signals, of which ``first`` is the first one's index in the record."""
-
-    file: FoundFile
-    signals: tuple[WfdbSignal, ...]
-    first: int
-    frame_samples: int
-
-    @property
-    def format(self) -> int:
-        return self.signals[0].format
-
-    @property
-    def byte_offset(self) -> int:
-        return next((s.byte_offset for s in self.signals if s.byte_offset is not None), 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What reading needs: files, frames, and the signals of each stream (by index in the record)."""
-
-    header: WfdbHeader
-    files: tuple[SignalFile, ...]
-    n_frames: int
-    trailing_bytes: bool
-    streams: tuple[tuple[int, ...], ...]
-
-    def dtype(self, stream: int) -> str:
-        """The widest dtype that the stream's formats need."""
-        kinds = {FORMATS[self.header.signals[index].format].dtype for index in self.streams[stream]}
-        return "int32" if "int32" in kinds else "int16"
-
-    def width(self, stream: int) -> int:
-        """Samples of one frame in one signal of the stream."""
-        return self.header.signals[self.streams[stream][0]].samples_per_frame
-
-    def places(self) -> dict[int, tuple[int, int]]:
-        """Index in the record to (stream, channel)."""
-        return {
-            index: (stream, channel)
-            for stream, members in enumerate(self.streams)
-            for channel, index in enumerate(members)
-        }
-
-    def rate_hz(self, stream: int) -> Fraction:
-        return self.header.rate_hz * self.width(stream)
-
-
-def lay_out(header: WfdbHeader, folder: Path, claimed: Sequence[FoundFile]) -> Layout:
-    """Signals to files and streams; the files' sizes are checked against the header."""
-    by_path = {file.path: file for file in claimed}
-    by_name = {name: by_path.get(folder / name) for name in {signal.file for signal in header.signals}}
-    files: list[SignalFile] = []
-    for index, signal in enumerate(header.signals):
-        file = by_name.get(signal.file)
-        if file is None:
-            raise ConversionError("missing_file", where=f"signal {index}")
-        if files and files[-1].file is file:
-            last = files[-1]
-            total = last.frame_samples + signal.samples_per_frame
-            files[-1] = SignalFile(last.file, (*last.signals, signal), last.first, total)
-        else:
-            files.append(SignalFile(file, (signal,), index, signal.samples_per_frame))
-    for part in files:
-        _check_file(part)
-    if len({part.file.path for part in files}) < len(files):
-        message = "The signals of one file must follow each other."
-        raise ConversionError("invalid_header", message)
-    n_frames = header.n_frames or _frames_in(files[0])
-    for part in files:
-        if _frames_in(part) < n_frames:
-            message = f"Found {_frames_in(part)} frames of {n_frames}."
-            raise ConversionError("truncated", message, f"file of signal {part.first}")
-    streams: dict[int, list[int]] = {}
-    for index, signal in enumerate(header.signals):
-        streams.setdefault(signal.samples_per_frame, []).append(index)
-    trailing = any(_trailing(part, n_frames) for part in files)
-    if n_frames == 0:
-        raise ConversionError("truncated", "Found no sample.")
-    return Layout(header, tuple(files), n_frames, trailing, tuple(map(tuple, streams.values())))
-
-
-def _check_file(part: SignalFile) -> None:
-    where = f"file of signal {part.first}"
-    if len({signal.format for signal in part.signals}) > 1:
-        raise ConversionError("invalid_header", "The signals of one file must have one format.", where)
-    if len({s.byte_offset for s in part.signals if s.byte_offset is not None}) > 1:
-        raise ConversionError("invalid_header", "The signals of one file must have one byte offset.", where)
-    if part.file.size == 0:
-        raise ConversionError("empty_file", where=where)
-    if FORMATS[part.format].compressed:
-        if part.byte_offset:
-            message = "Found an offset in a compressed file."
-            raise ConversionError("unsupported_wfdb_format", message, where)
-        if len({signal.samples_per_frame for signal in part.signals}) > 1:
-            message = "The signals of a compressed file must have the same number of samples per frame."
-            raise ConversionError("invalid_header", message, where)
-
-
-def _frames_in(part: SignalFile) -> int:
-    """How many whole frames a file holds."""
-    if FORMATS[part.format].compressed:
-        with ExitStack() as stack:
-            return int(_open_flac(stack, part).frames) // part.signals[0].samples_per_frame
-    return samples_in(part.format, max(0, part.file.size - part.byte_offset)) // part.frame_samples
-
-
-def _trailing(part: SignalFile, n_frames: int) -> bool:
-    """Whether bytes follow the declared frames, but for the padding of a packed unit."""
-    if FORMATS[part.format].compressed:
-        return _frames_in(part) > n_frames
-    form = FORMATS[part.format]
-    used = part.byte_offset + bytes_of(part.format, n_frames * part.frame_samples)
-    return part.file.size - used >= (form.unit_bytes if form.unit_samples > 1 else 1)
+_SAMPLES_IN_CACHE = 1 << 16
+"""Samples that are read, decoded and put in order at once: what the processor's cache holds. (A block of
+several MB in one go takes twice as long.)"""
 
 
 class _Reader(ABC):
@@ -149,19 +30,21 @@ class _Reader(ABC):
 
 
 class _Plain(_Reader):
-    """All formats of fixed size. ``n_frames`` is a multiple of ``FRAMES_IN_STEP`` but for the last call."""
+    """All formats of fixed size."""
 
     def __init__(self, handle: BinaryIO, part: SignalFile) -> None:
-        self._handle, self._part, self._at = handle, part, part.byte_offset
+        self._handle, self._part, self._at = handle, part, 0
         self._sums = [np.int64(signal.initial) for signal in part.signals]
 
     def take(self, n_frames: int) -> np.ndarray:
         part = self._part
         n_samples = n_frames * part.frame_samples
-        raw = np.empty(bytes_of(part.format, n_samples), np.uint8)
-        read_into(self._handle, self._at, raw.data)
-        self._at += len(raw)
-        frames = decode(part.format, raw, n_samples).reshape(n_frames, part.frame_samples)
+        # A frame may begin within a packed unit.
+        unit, lead = divmod(self._at, FORMATS[part.format].unit_samples)
+        raw = np.empty(bytes_of(part.format, lead + n_samples), np.uint8)
+        read_into(self._handle, part.byte_offset + unit * FORMATS[part.format].unit_bytes, raw.data)
+        self._at += n_samples
+        frames = decode(part.format, raw, lead + n_samples)[lead:].reshape(n_frames, part.frame_samples)
         return self._summed(frames) if part.format == 8 else frames
 
     def _summed(self, frames: np.ndarray) -> np.ndarray:
@@ -183,7 +66,7 @@ class _Flac(_Reader):
     """Formats 508, 516 and 524 through libsndfile."""
 
     def __init__(self, stack: ExitStack, part: SignalFile) -> None:
-        self._sound, self._part = _open_flac(stack, part), part
+        self._sound, self._part = open_flac(stack, part), part
         self._shift = {"PCM_S8": 24, "PCM_16": 16, "PCM_24": 8}[self._sound.subtype]
 
     def take(self, n_frames: int) -> np.ndarray:
@@ -200,64 +83,120 @@ class _Flac(_Reader):
         return frames.reshape(n_frames, -1)
 
 
-def _open_flac(stack: ExitStack, part: SignalFile) -> Any:
-    handle = stack.enter_context(opened(part.file))
-    where = f"file of signal {part.first}"
-    try:
-        sound = stack.enter_context(soundfile.SoundFile(handle))
-    except soundfile.SoundFileError:
-        raise ConversionError("corrupt", "The signal file is not a FLAC file.", where) from None
-    bits = {"PCM_S8": 8, "PCM_16": 16, "PCM_24": 24}.get(sound.subtype)
-    if sound.format != "FLAC" or bits is None or bits > part.format - 500:
-        raise ConversionError("corrupt", "The FLAC stream is not of the declared format.", where)
-    if sound.channels != len(part.signals):
-        raise ConversionError("invalid_header", "The FLAC stream has another number of signals.", where)
-    if sound.frames > (part.file.size // _FLAC_BYTES_PER_BLOCK + 1) * _FLAC_SAMPLES_PER_BLOCK:
-        raise ConversionError("implausible_size", where=where)
-    return sound
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    """A pass over one signal file for its signals of one ``skew`` (frames), which ``runs`` place."""
+
+    reader: _Reader
+    runs: tuple[Run, ...]
+    skew: int
+    frame_samples: int
 
 
-def read_blocks(layout: Layout, block_bytes: int) -> Iterator[Block]:
-    """Native samples of all streams, some frames at a time. Raises after the last block where a file has
-    changed or a signal's sum is not the checksum in the header."""
-    places = layout.places()
-    widths = [layout.width(stream) for stream in range(len(layout.streams))]
-    dtypes = [np.dtype(layout.dtype(stream)) for stream in range(len(layout.streams))]
-    sums = [np.zeros(len(members), np.uint32) for members in layout.streams]
-    frame_bytes = sum(
-        len(members) * width * dtype.itemsize
-        for members, width, dtype in zip(layout.streams, widths, dtypes, strict=True)
-    )
-    step = max(1, block_bytes // (frame_bytes * FRAMES_IN_STEP)) * FRAMES_IN_STEP
+class _Streams:
+    """Blocks of all streams of a layout, and the sums of their channels modulo 2^16."""
+
+    def __init__(self, layout: Layout) -> None:
+        indices = range(len(layout.streams))
+        self.widths = [layout.width(stream) for stream in indices]
+        self.dtypes = [np.dtype(layout.dtype(stream)) for stream in indices]
+        self.shapes = [(len(layout.streams[stream]), self.widths[stream]) for stream in indices]
+        self.sums = [np.zeros(len(members), np.uint32) for members in layout.streams]
+        self.layout = layout
+
+    @property
+    def frame_bytes(self) -> int:
+        return sum(n * width * dtype.itemsize for (n, width), dtype in zip(self.shapes, self.dtypes, strict=True))
+
+    def block(self, n_frames: int, zeros: bool) -> list[np.ndarray]:
+        make = np.zeros if zeros else np.empty
+        return [make((n, n_frames * w), dtype) for (n, w), dtype in zip(self.shapes, self.dtypes, strict=True)]
+
+    def missing(self, stream: int, channel: int) -> int | None:
+        return missing_value(self.layout.header.signals[self.layout.streams[stream][channel]])
+
+    def add(self, outs: Sequence[np.ndarray]) -> None:
+        """Sums wrap at 2^16 or 2^32, which does no harm."""
+        for total, out in zip(self.sums, outs, strict=True):
+            unsigned = out.view(np.uint16 if out.dtype.itemsize == 2 else np.uint32)
+            total += unsigned.sum(axis=1, dtype=unsigned.dtype)
+
+
+def read_samples(layout: Layout, block_bytes: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Native samples (channel, time) of each stream by its index, some frames at a time.
+
+    The samples of a signal that its skew puts before frame 0 count in its sum and are not given, as
+    header(5) has it; as many are missing at its end. Raises after the last block where a file has changed
+    or a signal's sum is not the checksum in the header.
+    """
+    streams = _Streams(layout)
+    step = max(1, block_bytes // (streams.frame_bytes * FRAMES_IN_STEP)) * FRAMES_IN_STEP
     with ExitStack() as stack:
-        readers: list[tuple[_Reader, tuple[Run, ...]]] = []
         handles: list[tuple[BinaryIO, FoundFile]] = []
-        for part in layout.files:
-            indices = range(part.first, part.first + len(part.signals))
-            runs = find_runs([s.samples_per_frame for s in part.signals], [places[i] for i in indices])
-            if FORMATS[part.format].compressed:
-                readers.append((_Flac(stack, part), runs))
-            else:
-                handles.append((stack.enter_context(opened(part.file)), part.file))
-                readers.append((_Plain(handles[-1][0], part), runs))
+        places = layout.places()
+        lanes = [lane for part in layout.files for lane in _lanes(stack, places, part, handles)]
+        skewed = any(lane.skew for lane in lanes)
+        for lane in lanes:
+            for at in range(0, lane.skew, step):
+                outs = streams.block(n := min(step, lane.skew - at), zeros=True)
+                _fill(lane, n, outs)
+                streams.add(outs)
         for at in range(0, layout.n_frames, step):
             n = min(step, layout.n_frames - at)
-            outs = [
-                np.empty((len(members), n * width), dtype)
-                for members, width, dtype in zip(layout.streams, widths, dtypes, strict=True)
-            ]
-            for reader, runs in readers:
-                frames = reader.take(n)
-                for run in runs:
-                    copy_run(frames, run, outs[run.stream])
-            for stream, out in enumerate(outs):
-                # Sums modulo 2^16, so that wrapping does no harm.
-                unsigned = out.view(np.uint16 if out.dtype.itemsize == 2 else np.uint32)
-                sums[stream] += unsigned.sum(axis=1, dtype=unsigned.dtype)
-                yield Block(stream, at * widths[stream], out)
+            outs = streams.block(n, zeros=skewed)
+            for lane in lanes:
+                if (held := min(n, layout.n_frames - lane.skew - at)) > 0:
+                    _fill(lane, held, outs)
+            streams.add(outs)
+            for lane in lanes if skewed else ():
+                _end(lane, max(0, layout.n_frames - lane.skew - at), streams, outs)
+            yield from enumerate(outs)
         for handle, file in handles:
             check_size(handle, file)
-    for index, (stream, channel) in places.items():
-        checksum = layout.header.signals[index].checksum
-        if checksum is not None and (int(sums[stream][channel]) - checksum) % 65536:
-            raise ConversionError("checksum_mismatch", where=f"signal {index}")
+    _check_sums(layout, streams)
+
+
+def _lanes(
+    stack: ExitStack,
+    places: Mapping[int, tuple[int, int]],
+    part: SignalFile,
+    handles: list[tuple[BinaryIO, FoundFile]],
+) -> Iterator[_Lane]:
+    widths = [signal.samples_per_frame for signal in part.signals]
+    skews = [skew_frames(signal) for signal in part.signals]
+    for skew in sorted(set(skews)):
+        own = [places[i] if one == skew else None for i, one in zip(part.indices, skews, strict=True)]
+        reader: _Reader
+        if FORMATS[part.format].compressed:
+            reader = _Flac(stack, part)
+        else:
+            handles.append((stack.enter_context(opened(part.file)), part.file))
+            reader = _Plain(handles[-1][0], part)
+        yield _Lane(reader, find_runs(widths, own), skew, part.frame_samples)
+
+
+def _fill(lane: _Lane, n_frames: int, outs: Sequence[np.ndarray]) -> None:
+    step = max(1, _SAMPLES_IN_CACHE // (lane.frame_samples * FRAMES_IN_STEP)) * FRAMES_IN_STEP
+    for at in range(0, n_frames, step):
+        frames = lane.reader.take(min(step, n_frames - at))
+        for run in lane.runs:
+            copy_run(frames, run, outs[run.stream], at)
+
+
+def _end(lane: _Lane, held: int, streams: _Streams, outs: Sequence[np.ndarray]) -> None:
+    """Mark as missing what is behind the last of ``held`` frames."""
+    for run in lane.runs:
+        for channel in range(run.channel, run.channel + run.count):
+            rest = outs[run.stream][channel, held * run.width :]
+            if len(rest):
+                rest[:] = streams.missing(run.stream, channel)
+
+
+def _check_sums(layout: Layout, streams: _Streams) -> None:
+    if layout.header.n_frames is None:
+        return  # header(5): without a length there is nothing to verify
+    for members, sums in zip(layout.streams, streams.sums, strict=True):
+        for index, total in zip(members, sums.tolist(), strict=True):
+            checksum = layout.header.signals[index].checksum
+            if checksum is not None and (total - checksum) % 65536:
+                raise ConversionError("checksum_mismatch", where=f"signal {index}")

@@ -126,7 +126,9 @@ class Block:
 class FoundAnnotation:
     """An event as found: ``label`` where the format's own code is a term of the vocabulary, ``text`` the
     words found (identifying until proven otherwise: the privacy step decides), ``number`` the code that a
-    device gave it, and ``flags`` what a reader of the recording must know of how it was read."""
+    device gave it (a trigger's value, NUM of WFDB), ``subtype`` SUB of WFDB, ``annotator`` which of several files
+    beside one recording it is from, in the format's own fixed names, and ``flags`` what a reader of the recording
+    must know of how it was read."""
 
     onset_s: float
     duration_s: float | None
@@ -134,6 +136,8 @@ class FoundAnnotation:
     label: str | None = None
     channel: int | None = None
     number: int | None = None
+    subtype: int | None = None
+    annotator: str | None = None
     flags: tuple[str, ...] = ()
 
     def at(self, onset_s: float) -> FoundAnnotation:

@@ -119,7 +119,7 @@ def _wfdb(raw: bytes, rate_hz: Fraction | None) -> Iterator[FoundAnnotation]:
         raise ConversionError("invalid_header", "The annotations have no time resolution.", "events")
     for mark in parsed.marks:
         label, text = label_of(mark, parsed.defined)
-        yield FoundAnnotation(float(mark.time / rate), None, text, label)
+        yield FoundAnnotation(float(mark.time / rate), None, text, label, subtype=mark.subtype, number=mark.number)
 
 
 def _paired(marks: Iterable[FoundAnnotation]) -> list[FoundAnnotation]:

@@ -1,4 +1,4 @@
-"""WFDB records of one segment: PhysioNet headers, signal files and annotations (FIDELITY S08-S10)."""
+"""WFDB records: PhysioNet headers, signal files, segments and annotations (FIDELITY S08-S10)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,15 @@ from importlib.metadata import version
 
 import numpy as np
 
-from harmonize_converters._frames import stream_name
 from harmonize_converters._open import opened, read_at
-from harmonize_converters._wfdb_annotations import label_of, parse_annotations
+from harmonize_converters._wfdb_annotations import ANNOTATORS, label_of, parse_annotations
 from harmonize_converters._wfdb_decode import FORMATS
-from harmonize_converters._wfdb_header import (
-    MAX_HEADER_BYTES,
-    WfdbHeader,
-    WfdbSignal,
-    check_supported,
-    is_header,
-    parse_header,
-    safe_name,
-)
-from harmonize_converters._wfdb_samples import Layout, lay_out, read_blocks
-from harmonize_converters.channels import canonical_name, modality_of, stream_flags, unit_factor
+from harmonize_converters._wfdb_header import WfdbHeader, is_header, safe_name
+from harmonize_converters._wfdb_layout import beside
+from harmonize_converters._wfdb_record import WfdbRecord, load, read_header
+from harmonize_converters._wfdb_samples import read_samples
+from harmonize_converters._wfdb_segments import signal_streams
+from harmonize_converters.channels import modality_of
 from harmonize_converters.contract import (
     Block,
     ConversionError,
@@ -32,48 +26,17 @@ from harmonize_converters.contract import (
     Identity,
     SourceFiles,
 )
-from harmonize_schemas import Channel, Segment, SignalStream
+from harmonize_schemas import Demographics
 
-ANNOTATORS = frozenset(
-    {
-        "16a",
-        "ann",
-        "anI",
-        "apn",
-        "ari",
-        "atr",
-        "ecg",
-        "gqrs",
-        "gqrsh",
-        "gqrsl",
-        "man",
-        "pu",
-        "pu0",
-        "pu1",
-        "pwave",
-        "q1c",
-        "q2c",
-        "qrs",
-        "qrsc",
-        "qt1",
-        "sqrs",
-        "sta",
-        "stb",
-        "stc",
-        "stf",
-        "wabp",
-        "wqrs",
-    }
-)
-"""Suffixes of annotation files (annotator names used on PhysioNet); a sibling of another suffix is none."""
-MAX_ANNOTATION_BYTES = 1 << 28
+MAX_ANNOTATION_BYTES = 1 << 24
+"""Some million annotations, which are held in memory to be sorted."""
 
 
 class WfdbConverter:
-    """WFDB records: a header, its signal files and the annotation files beside it."""
+    """WFDB records: a header, its signal files or segments, and the annotation files beside it."""
 
     name = "wfdb"
-    version = "1"
+    version = "2"
     suffixes = frozenset({".hea"})
 
     def recognize(self, head: bytes, name: str) -> bool:
@@ -85,13 +48,7 @@ class WfdbConverter:
         of its segments, which are then no sources of their own."""
         by_key = {file.key: file for file in files}
         headers = {file.key: _try_header(file) for file in files}
-        claimed = {
-            key
-            for file in files
-            if (header := headers[file.key]) is not None
-            for segment in header.segments
-            if (key := _beside(file, f"{segment}.hea")) in by_key and key != file.key
-        }
+        claimed = {key for file in files for key in _segment_keys(file, headers[file.key], by_key)}
         return [self._source(file, headers, by_key, siblings) for file in files if file.key not in claimed]
 
     def _source(
@@ -103,11 +60,9 @@ class WfdbConverter:
     ) -> SourceFiles:
         members: dict[str, tuple[FoundFile, str]] = {}
         header = headers[file.key]
-        for segment in header.segments if header else ():
-            key = _beside(file, f"{segment}.hea")
-            if key in by_key and key != file.key:
-                members[key] = (by_key[key], "segment")
-                _claim_signals(by_key[key], headers[key], siblings, members)
+        for key in _segment_keys(file, header, by_key):
+            members[key] = (by_key[key], "segment")
+            _claim_signals(by_key[key], headers[key], siblings, members)
         _claim_signals(file, header, siblings, members)
         stem = file.key.rsplit(".", 1)[0]
         for suffix in sorted(ANNOTATORS):
@@ -120,47 +75,60 @@ class WfdbConverter:
         )
 
     def describe(self, source: SourceFiles) -> Described:
-        """The header, and the sizes of its signal files."""
-        header = _read_header(source.primary)
-        layout = _layout(source, header)
-        streams = tuple(_stream(layout, index) for index in range(len(layout.streams)))
-        channels = [channel for stream in streams for channel in stream.channels]
-        flags = stream_flags(streams)
-        if not all(signal.gain_given for signal in header.signals):
+        """The headers, and the sizes of the signal files."""
+        record = load(source)
+        found, headers = record.plan, record.headers
+        streams, flags = signal_streams(found)
+        if not streams and not any(role.startswith("annotations:") for role in source.roles):
+            raise ConversionError("no_data")
+        layouts = {id(piece.layout): piece.layout for piece in found.pieces}.values()
+        signals = [signal for layout in layouts for part in layout.files for signal in part.signals]
+        if "uncalibrated" in flags:
             flags.add("default_gain")
-        if any(signal.checksum is None for signal in header.signals):
+        if None in {signal.checksum for signal in signals}:
             flags.add("checksum_absent")
-        if header.n_frames is None:
-            flags.add("record_count_missing")
-        if layout.trailing_bytes:
+        if {signal.skew for signal in signals} - {0}:
+            flags.add("skew_corrected")
+        if sum(len(layout.header.signals) for layout in layouts) > len(signals):
+            flags.add("null_signals")
+        if any(layout.trailing_bytes for layout in layouts):
             flags.add("trailing_bytes")
-        if header.start_invalid:
+        if streams and record.header.n_frames is None and not record.header.multi_segment:
+            flags.update(("record_count_missing", "checksum_absent"))
+        if record.header.start_invalid:
             flags.add("invalid_start_date")
         libraries = {"numpy": np.__version__}
-        if any(FORMATS[signal.format].compressed for signal in header.signals):
+        if any(FORMATS[number].compressed for number in {signal.format for signal in signals}):
             libraries["soundfile"] = version("soundfile")
         description = Description(
             format="WFDB",
-            modality=modality_of(channel.type for channel in channels),
+            modality=modality_of(channel.type for stream in streams for channel in stream.channels),
             streams=streams,
-            demographics=header.demographics,
-            duration_s=float(layout.n_frames / header.rate_hz),
+            demographics=next((one.demographics for one in headers if one.demographics != _UNKNOWN), _UNKNOWN),
+            duration_s=None if found.n_frames is None else float(found.n_frames / found.rate_hz),
             flags=tuple(sorted(flags)),
             libraries=libraries,
         )
-        return Described(description, Identity(start=header.start), header.fields)
+        # A record that gives no date begins when its first segment does, as in wfdb's signal.c.
+        start = record.header.start or (record.segments[0].start if _begins_at_once(record) else None)
+        fields = next((one.fields for one in headers if one.comments), {})
+        return Described(description, Identity(start=start), fields)
 
     def read(self, source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
-        """Some frames at a time, in all streams; sums are compared with the header's after the last."""
-        layout = _layout(source, _read_header(source.primary))
-        shape = [(len(s.channels), s.n_samples) for s in description.streams]
-        found = [(len(s), layout.n_frames * layout.width(i)) for i, s in enumerate(layout.streams)]
-        if shape != found:
+        """Some frames at a time, in all streams, one segment after the other; sums are compared with each
+        header's after the segment's last frame."""
+        found = load(source).plan
+        if [(len(s.channels), s.n_samples) for s in description.streams] != [s.shape for s in found.streams]:
             raise ConversionError("source_changed", "The header is not the one that was described.")
-        yield from read_blocks(layout, block_bytes)
+        at = [0] * len(found.streams)
+        for piece, members in zip(found.pieces, found.members, strict=True):
+            for index, samples in read_samples(piece.layout, block_bytes) if members else ():
+                stream = members[index]
+                yield Block(stream, at[stream], samples)
+                at[stream] += samples.shape[1]
 
     def annotations(self, source: SourceFiles, description: Description) -> Iterator[FoundAnnotation]:
-        """Events of one annotation file: "atr", the reference annotations, else the first by name."""
+        """Events of all annotation files. At one time the reference annotations, "atr", come first."""
         named = {
             role.partition(":")[2]: file
             for file, role in zip(source.files, source.roles, strict=True)
@@ -168,38 +136,56 @@ class WfdbConverter:
         }
         if not named:
             return
-        header = _read_header(source.primary)
-        file = named.get("atr") or named[min(named)]
-        if file.size > MAX_ANNOTATION_BYTES:
-            raise ConversionError("implausible_size", where="annotations")
-        with opened(file) as handle:
-            parsed = parse_annotations(read_at(handle, 0, file.size))
-        rate_hz = parsed.resolution or header.rate_hz
-        order = {index: at for at, index in enumerate(_layout(source, header).places())}
-        for mark in sorted(parsed.marks, key=lambda mark: mark.time):
-            label, text = label_of(mark, parsed.defined)
-            channel = None if mark.channel is None else order.get(mark.channel)
-            yield FoundAnnotation(float(mark.time / rate_hz), None, text, label, channel)
+        record = load(source)
+        events: list[FoundAnnotation] = []
+        for annotator in sorted(named, key=lambda name: (name != "atr", name)):
+            events.extend(_events(named[annotator], annotator, record))
+        yield from sorted(events, key=lambda event: event.onset_s)
 
 
-def _read_header(file: FoundFile) -> WfdbHeader:
-    if file.size > MAX_HEADER_BYTES:
-        raise ConversionError("invalid_header", f"Found {file.size} bytes, too many for a header.")
+_UNKNOWN = Demographics()
+
+
+def _begins_at_once(record: WfdbRecord) -> bool:
+    segments = record.header.segments
+    return bool(segments) and not segments[0].null
+
+
+def _events(file: FoundFile, annotator: str, record: WfdbRecord) -> Iterator[FoundAnnotation]:
+    """The events of one annotation file, whose times count from the record's start."""
+    if file.size > MAX_ANNOTATION_BYTES:
+        raise ConversionError("implausible_size", where=f"annotations {annotator}")
     with opened(file) as handle:
-        return parse_header(read_at(handle, 0, file.size))
+        parsed = parse_annotations(read_at(handle, 0, file.size))
+    rate_hz = parsed.resolution or record.header.rate_hz
+    channels = {mark.channel: record.plan.channel_of(mark.channel) for mark in parsed.marks}
+    for mark in parsed.marks:
+        label, text = label_of(mark, parsed.defined)
+        yield FoundAnnotation(
+            onset_s=float(mark.time / rate_hz),
+            duration_s=None,
+            text=text,
+            label=label,
+            channel=channels[mark.channel],
+            annotator=annotator,
+            subtype=mark.subtype,
+            number=mark.number,
+        )
 
 
 def _try_header(file: FoundFile) -> WfdbHeader | None:
     """For grouping, which never raises: what is wrong with a header, ``describe`` will say."""
     try:
-        return _read_header(file)
+        return read_header(file)
     except ConversionError:
         return None
 
 
-def _beside(file: FoundFile, name: str) -> str:
-    """The key of a file in the folder of another."""
-    return file.key[: file.key.rfind("/") + 1] + name
+def _segment_keys(file: FoundFile, header: WfdbHeader | None, known: Mapping[str, FoundFile]) -> list[str]:
+    """The keys of the segments' headers that are there, each once."""
+    names = dict.fromkeys(segment.name for segment in header.segments) if header else {}
+    keys = (beside(file, f"{name}.hea") for name in names)
+    return [key for key in keys if key in known and key != file.key]
 
 
 def _claim_signals(
@@ -208,49 +194,7 @@ def _claim_signals(
     siblings: Mapping[str, FoundFile],
     members: dict[str, tuple[FoundFile, str]],
 ) -> None:
-    for signal in header.signals if header else ():
-        key = _beside(file, signal.file)
-        if safe_name(signal.file) and key in siblings:
+    for name in dict.fromkeys(signal.file for signal in header.signals) if header else ():
+        key = beside(file, name)
+        if safe_name(name) and key in siblings:
             members.setdefault(key, (siblings[key], "signal"))
-
-
-def _layout(source: SourceFiles, header: WfdbHeader) -> Layout:
-    check_supported(header)
-    claimed = [file for file, role in zip(source.files, source.roles, strict=True) if role == "signal"]
-    folder = source.primary.path.parent
-    inside = folder.resolve()
-    for file in claimed:
-        if not file.path.resolve().is_relative_to(inside):
-            raise ConversionError("path_escape", "A signal file is a link out of the header's folder.")
-    return lay_out(header, folder, claimed)
-
-
-def _stream(layout: Layout, index: int) -> SignalStream:
-    rate_hz = layout.rate_hz(index)
-    n_samples = layout.n_frames * layout.width(index)
-    return SignalStream(
-        name=stream_name(rate_hz),
-        rate_hz=rate_hz,
-        dtype=layout.dtype(index),
-        n_samples=n_samples,
-        channels=tuple(_channel(layout.header.signals[i]) for i in layout.streams[index]),
-        segments=(Segment(start=0, n_samples=n_samples, onset_s=0.0),),
-    )
-
-
-def _channel(signal: WfdbSignal) -> Channel:
-    name = canonical_name(signal.description)
-    unit, factor, _ = unit_factor(signal.unit, name.type)
-    half = 1 << (signal.adc_resolution - 1) if 0 < signal.adc_resolution <= 32 else None
-    return Channel(
-        label=signal.description,
-        unit_found=signal.unit,
-        unit=unit,
-        scale=float(1 / signal.gain) * factor,
-        offset=float(-signal.baseline / signal.gain) * factor,
-        calibrated=signal.gain_given,
-        digital_min=None if half is None else signal.adc_zero - half,
-        digital_max=None if half is None else signal.adc_zero + half - 1,
-        missing_value=FORMATS[signal.format].missing,
-        **name.fields(),
-    )

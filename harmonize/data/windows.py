@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ class WindowDataset(BatchDataset):
     ------
     ValueError
         Where the streams chosen differ in rate or channels and nothing says how to make them alike, where
-        one recording has the channels in several streams, or where there is no window at all.
+        one recording has the channels in several streams at one time, or where there is no window at all.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class WindowDataset(BatchDataset):
             raise ValueError("no stream of the store has these channels, or meets this condition")
         self.channels: tuple[str, ...] = tuple(channels) if channels is not None else _common_channels(table)
         self.rate_hz: Fraction = Fraction(rate) if rate is not None else _common_rate(table)
-        _one_stream_each(table)
+        _one_stream_at_a_time(table)
         self.window_s = window
         self.n_samples = samples_of(window, self.rate_hz)
         self._index = index_windows(table, window, window if stride is None else stride)
@@ -232,9 +233,18 @@ def _common_rate(table: pl.DataFrame) -> Fraction:
     return rates[0]
 
 
-def _one_stream_each(table: pl.DataFrame) -> None:
-    if table["recording_id"].n_unique() < len(table):
-        raise ValueError(
-            "a recording has these channels in several streams; windows over several streams are not made yet: "
-            "give channels= of one stream, or narrow with where= (columns stream, rate_hz)"
-        )
+def _one_stream_at_a_time(table: pl.DataFrame) -> None:
+    """Streams of one recording may follow each other (a gain that changes), not run side by side."""
+    several = table.filter(pl.len().over("recording_id") > 1)
+    for _, rows in several.group_by("recording_id"):
+        spans = []
+        for row in rows.iter_rows(named=True):
+            rate_hz = row["rate_num"] / row["rate_den"]
+            for onset_s, n in zip(row["segment_onset_s"], row["segment_samples"], strict=True):
+                spans.append((onset_s, onset_s + (n - 0.5) / rate_hz))
+        spans.sort()
+        if any(begin < end for (_, end), (begin, _) in pairwise(spans)):
+            raise ValueError(
+                "a recording has these channels in several streams at one time; windows over several streams are not "
+                "made yet: give channels= of one stream, or narrow with where= (columns stream, rate_hz)"
+            )

@@ -246,6 +246,7 @@ def label_annotation(
         label=labels.get(text) or found.label or _labels().get(text.casefold(), "event"),
         text=text if keep_text and text else None,
         channel=found.channel,
+        subtype=found.subtype,
         number=found.number,
-        source=source,
+        source=source if found.annotator is None else f"{source}:{found.annotator}",
     )

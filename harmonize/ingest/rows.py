@@ -11,15 +11,9 @@ from harmonize_schemas import Annotation, Label, Recording, SignalStream
 
 
 def recording_row(
-    recording: Recording,
-    state: str,
-    raw_bytes: int,
-    image: str | None,
-    content: str | None = None,
-    events: tuple[str, int] | None = None,
+    recording: Recording, state: str, raw_bytes: int, image: str | None, content: str | None = None
 ) -> Row:
-    """The row of table ``recordings``; ``image`` is its group in the store, ``content`` the hash of its voxels,
-    ``events`` the part and row of its document where it has events alone."""
+    """The row of table ``recordings``; ``image`` is its group in the store, ``content`` the hash of its voxels."""
     acquisition, who = recording.acquisition, recording.demographics
     return {
         "recording_id": recording.recording_id,
@@ -46,8 +40,6 @@ def recording_row(
         "line_frequency_hz": acquisition.line_frequency_hz,
         "n_streams": len(recording.streams),
         "image": image,
-        "events": None if events is None else events[0],
-        "events_row": None if events is None else events[1],
         "format": recording.source.format,
         "flags": list(recording.flags),
         "source": recording.source.id,
@@ -57,6 +49,7 @@ def recording_row(
         "recipe_sha256": recording.provenance.recipe_sha256,
         "bytes": raw_bytes,
         "content": content,
+        "document": None if recording.streams or recording.image else recording.model_dump_json(),
     }
 
 

@@ -20,7 +20,7 @@ from harmonize.ingest.rows import annotation_rows, failure_row, label_rows, reco
 from harmonize.store.catalog import Batch
 from harmonize.store.content import ChannelHashes, VoxelHash
 from harmonize.store.geometry import layout_name
-from harmonize.store.parts import Codec, ImagePart, SignalPart, write_events_part
+from harmonize.store.parts import Codec, ImagePart, SignalPart
 from harmonize.store.quality import StreamStatistics
 from harmonize_converters.contract import Block, ConversionError, FoundFile
 from harmonize_converters.events import read_events
@@ -181,13 +181,10 @@ def _write_signals(root: Path, part_id: str, items: Sequence[_Loaded], codec: Co
                 statistics[at].update(block.samples)
         for layout, rows in members.items():
             parts[layout].close([item.recording for item, _ in rows], [index for _, index in rows])
-    alone = [item.recording for item in items if not item.recording.streams]
-    events = write_events_part(root, part_id, alone) if alone else ""
-    places = {recording.recording_id: (events, row) for row, recording in enumerate(alone)}
     for item in items:
         recording = item.recording
-        size, document = raw_bytes(item.draft), places.get(recording.recording_id)
-        batch.recordings.append(recording_row(recording, item.draft.state, size, None, events=document))
+        size = raw_bytes(item.draft)
+        batch.recordings.append(recording_row(recording, item.draft.state, size, None))
         batch.annotations.extend(annotation_rows(recording, item.annotations))
         batch.labels.extend(label_rows(recording))
         batch.sources.extend(source_rows(recording, item.draft.source.member is not None))

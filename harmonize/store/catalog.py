@@ -30,9 +30,9 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
         "modality": TEXT, "age": REAL, "age_pooled": BOOL, "sex": TEXT,
         "height_cm": REAL, "weight_kg": REAL, "handedness": TEXT, "fold": TEXT,
         "start_s": REAL, "duration_s": REAL, "line_frequency_hz": INT, "n_streams": INT, "image": TEXT,
-        "events": TEXT, "events_row": INT,
         "format": TEXT, "flags": TEXTS, "source": TEXT, "source_root": TEXT, "source_state": TEXT,
-        "converter": TEXT, "recipe_sha256": TEXT, "bytes": INT, "content": TEXT, "commit": TEXT,
+        "converter": TEXT, "recipe_sha256": TEXT, "bytes": INT, "content": TEXT, "document": TEXT,
+        "commit": TEXT,
     },
     "streams": {
         "recording_id": TEXT, "stream": TEXT, "stream_index": INT, "part": TEXT, "row": INT, "start": INT,
@@ -43,7 +43,7 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
     },
     "annotations": {
         "recording_id": TEXT, "onset_s": REAL, "duration_s": REAL, "label": TEXT, "text": TEXT,
-        "channel": INT, "number": INT, "source": TEXT, "commit": TEXT,
+        "channel": INT, "subtype": INT, "number": INT, "source": TEXT, "commit": TEXT,
     },
     "labels": {
         "recording_id": TEXT, "name": TEXT, "kind": TEXT, "value": TEXT, "number": REAL, "commit": TEXT,
@@ -58,10 +58,10 @@ TABLES: dict[str, dict[str, pl.DataType]] = {
 }  # fmt: skip
 """Columns of each table. Ids and sources are pseudonyms unless privacy is "keep"; ``source_state`` is a
 keyed digest of the files' sizes and times; ``start`` is the first sample in the part; ``content`` is a
-SHA-256 of each channel's native samples (of all voxels, in ``recordings``). ``events`` and ``events_row`` are
-where the document of a recording of events alone lies. ``STATISTICS`` of each channel are explained in
-``harmonize.store.quality``. Labels are long: one row a value, several for a multi-label. ``sources`` has a row a
-file; ``shared`` files hold other recordings too."""
+SHA-256 of each channel's native samples (of all voxels, in ``recordings``); ``document`` is that of a
+recording of events alone (all others' lie beside their samples). ``STATISTICS`` of each channel are explained
+in ``harmonize.store.quality``. Labels are long: one row a value, several for a multi-label. ``sources`` has a row
+a file; ``shared`` files hold other recordings too."""
 DERIVED: dict[str, dict[str, pl.DataType]] = {
     "datasets": {
         "dataset": TEXT, "title": TEXT, "version": TEXT, "url": TEXT, "licence": TEXT, "licence_url": TEXT,

@@ -126,23 +126,15 @@ class SignalPart:
         n = len(recordings)
         index = self._group.create_array("stream", shape=(n,), dtype="int32", dimension_names=["stream"])
         index[:] = np.asarray(indices, np.int32)
-        _write_documents(self._group, recordings, "stream")
+        documents = self._group.create_array(
+            "recording",
+            shape=(n,),
+            chunks=(min(n, DOCUMENTS_PER_CHUNK),),
+            dtype="str",
+            dimension_names=["stream"],
+        )
+        documents[:] = np.array([recording.model_dump_json() for recording in recordings], dtype=object)
         sync_tree(self.folder)
-
-
-def _write_documents(group: zarr.Group, recordings: Sequence[Recording], dimension: str) -> None:
-    n = len(recordings)
-    chunks = (min(n, DOCUMENTS_PER_CHUNK),)
-    array = group.create_array("recording", shape=(n,), chunks=chunks, dtype="str", dimension_names=[dimension])
-    array[:] = np.array([recording.model_dump_json() for recording in recordings], dtype=object)
-
-
-def write_events_part(root: Path, part_id: str, recordings: Sequence[Recording]) -> str:
-    """A part of recordings that have events alone: their documents, for there are no samples. Returns its path."""
-    path = f"events/{part_id}"
-    _write_documents(_part_group(root / path, {}), recordings, "recording")
-    sync_tree(root / path)
-    return path
 
 
 class PlaneWriter:

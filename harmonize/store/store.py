@@ -16,6 +16,7 @@ from harmonize.store.errors import StoreError
 from harmonize.store.labels import widen
 from harmonize.store.sharded import ShardedArray
 from harmonize.store.views import ImageView, RecordingView, SignalView, read_document
+from harmonize_schemas import Recording
 
 FORMAT = "0.2"
 
@@ -106,10 +107,10 @@ class Store:
             if meta.image is None:
                 raise StoreError(f"{image} describes no image")
             return RecordingView(meta, {}, ImageView(meta.image, ShardedArray(self.path / image / "0")))
-        if rows["events"][0] is not None:
-            return RecordingView(read_document(self.path, rows["events"][0], rows["events_row"][0]), {}, None)
         streams = self.streams.filter(pl.col("recording_id") == recording_id).sort("stream_index")
         places = list(streams.select("part", "row", "start").iter_rows(named=True))
+        if not places:  # events alone: no part holds its document
+            return RecordingView(Recording.model_validate_json(rows["document"][0]), {}, None)
         meta = read_document(self.path, places[0]["part"], places[0]["row"])
         views = {
             stream.name: SignalView(stream, ShardedArray(self.path / at["part"] / "samples"), at["start"])
@@ -150,7 +151,7 @@ def create_store(path: Path, key_id: str) -> None:
         catalog.create_tables(path)
         return
     path.mkdir(parents=True, exist_ok=True)
-    groups = ("signals", "images", "events", "catalog")
+    groups = ("signals", "images", "catalog")
     if foreign := {entry.name for entry in path.iterdir()} - set(groups):
         raise StoreError(f"{path} is not a store and not empty: it holds {len(foreign)} other entries")
     for name in groups:

@@ -59,7 +59,9 @@ class Annotation(Strict):
 
     ``label`` is a term of the vocabulary; ``text`` is the text as found, kept only where privacy allows.
     ``channel`` is an index into the channels of all streams in order, None for all. ``number`` is the code that the
-    device or the format gave the event (a trigger's value).
+    device or the format gave the event (a trigger's value, NUM of a WFDB annotation) and ``subtype`` SUB of a WFDB
+    annotation, whose meaning is the annotator's (annot(5)). ``source`` says where it is from: the converter, and
+    which annotator ("wfdb:atr").
     """
 
     onset_s: float
@@ -67,6 +69,7 @@ class Annotation(Strict):
     label: AnnotationLabel
     text: str | None = None
     channel: int | None = Field(None, ge=0)
+    subtype: int | None = None
     number: int | None = None
     source: str
 

@@ -95,9 +95,7 @@ def test_nothing_of_a_failed_source_stays_in_the_store(folder, tmp_path) -> None
     outcome = hz.convert(folder, tmp_path / "s.zarr", key=KEY)
     store = hz.open(outcome.store)
     named = {*store.streams["part"], *store.recordings["image"].drop_nulls()}
-    parts = [
-        path for kind in ("signals/*/*", "images/*/*", "events/*") for path in outcome.store.glob(f"{kind}/zarr.json")
-    ]
+    parts = [path for kind in ("signals/*/*", "images/*/*") for path in outcome.store.glob(f"{kind}/zarr.json")]
     assert {str(part.parent.relative_to(outcome.store)) for part in parts} == named
 
 

@@ -1,0 +1,33 @@
+"""Timing: medians, and readers taken in turns so that a busy machine slows all of them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+BLOCK_BYTES = 1024 * 1024
+"""Blocks that converters are asked for, as ``harmonize.ingest.write`` does."""
+
+
+def alternating_s(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each, one round of all after the other; a first round warms up and is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(rounds + 1):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            if number:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def median_s(work: Callable[[], object], rounds: int) -> float:
+    """Median seconds of several runs after one to warm up."""
+    return alternating_s({"": work}, rounds)[""]
+
+
+def row(what: str, n: float, ours_s: float, reference: str, theirs_s: float, unit: str) -> str:
+    """One table row: rates of both and their ratio."""
+    ours, theirs = f"{n / ours_s:,.0f} {unit}/s", f"{n / theirs_s:,.0f} {unit}/s"
+    return f"| {what} | {ours} | {reference} | {theirs} | {theirs_s / ours_s:.2f} |"
