@@ -75,14 +75,15 @@ def with_mne(path: Path) -> Reading | Refusal:
             raw = (mne.io.read_raw_bdf if bdf else mne.io.read_raw_edf)(path, verbose="error")
         except (ValueError, RuntimeError, NotImplementedError) as error:
             return _refusal(error, path)
-        values = raw.get_data()
+        values = raw.get_data() if raw.ch_names else np.empty((0, 0))
     # MNE renames double labels and has one rate: its channels are matched by place.
     plain = [field for field in raw_edf.fields(path.read_bytes()) if not field.is_annotations]
     notes = [("samples", "gives values only")]
     signals = []
     if len(plain) == len(values):
         record_s = Fraction(path.read_bytes()[244:252].decode().strip())
-        for field, kind, row in zip(plain, raw.get_channel_types(), values, strict=True):
+        kinds = raw.get_channel_types() if plain else []
+        for field, kind, row in zip(plain, kinds, values, strict=True):
             # Fraction of a float: MNE's rate is the quotient that a rate of the header rounds to.
             if abs(field.samples / record_s - Fraction(raw.info["sfreq"])) > Fraction(1, 10**9):
                 continue
@@ -93,12 +94,10 @@ def with_mne(path: Path) -> Reading | Refusal:
             notes.append(("values", f"resamples {slower} of {len(plain)} signals to the highest rate"))
     else:
         notes.append(("values", f"gives {len(values)} signals of {len(plain)}"))
-    events = [
-        Event(float(onset), str(text), float(duration) or -1.0)
-        for onset, text, duration in zip(
-            raw.annotations.onset, raw.annotations.description, raw.annotations.duration, strict=True
-        )
-    ]
+    # Of a file without signals, a raw object keeps only what lies within the second it takes the file to last.
+    marks = raw.annotations if plain else mne.read_annotations(path)
+    columns = (marks.onset, marks.description, marks.duration)
+    events = [Event(float(at), str(text), float(length)) for at, text, length in zip(*columns, strict=True)]
     triggers = None
     if bdf and "Status" in raw.ch_names:
         found = mne.find_events(
