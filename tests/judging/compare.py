@@ -22,8 +22,10 @@ ONSET_TOLERANCE_S = 1e-6
 """MNE rounds onsets to microseconds."""
 
 SI = {"V": 1.0, "mV": 1e-3, "mv": 1e-3, "uV": 1e-6, "µV": 1e-6, "nV": 1e-9}
-SAME = {"degC": "°C", "degrees": "°", "Ohm": "Ω", "bpm": "1/min", "pm": "1/min"}
+SAME = {"bpm": "1/min", "Ohm": "Ω"}
 """What the files' units are called in the store; nothing is scaled."""
+NO_UNITS = ("", "Boolean")
+"""What some headers say of channels whose values are codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,11 @@ class Finding:
     aspect: Aspect
     kind: Kind
     text: str
+
+
+def counted(n: int, noun: str) -> str:
+    """ "1 trigger", "2 triggers"."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def compare(ours: Reading | Refusal, judge: Reading | Refusal) -> list[Finding]:
@@ -53,7 +60,7 @@ def _signals(ours: Reading, judge: Reading) -> Finding | None:
     partial = judge.note("values")
     extra = [key for key in judge.signals if key not in ours.signals]
     lacking = [] if partial else [key for key in ours.signals if key not in judge.signals]
-    texts = [f"has {_names(extra)}, which we have not"] if extra else []
+    texts = [f"has {_names(extra)}, which harmonize has not"] if extra else []
     texts += [f"lacks {_names(lacking)}"] if lacking else []
     if partial:
         texts.append(partial)
@@ -69,25 +76,29 @@ def _samples(ours: Reading, judge: Reading) -> Finding | None:
     if not pairs:
         why = judge.note("samples")
         return Finding("samples", "cannot", why) if why else None
-    total = differing = 0
-    largest = 0
+    total = differing = largest = 0
+    where: list[str] = []
     for a, b in pairs:
         n = min(_length(a), _length(b))
         assert a.digital is not None
         assert b.digital is not None
-        apart = np.abs(a.digital[:n] - b.digital[:n])
-        apart[_present(a)[:n] != _present(b)[:n]] = 1
-        total += n
+        here, there = _present(a)[:n], _present(b)[:n]
+        apart = np.where(here & there, np.abs(a.digital[:n] - b.digital[:n]), here != there)
+        total += int(np.count_nonzero(here | there))
         differing += int(np.count_nonzero(apart))
         largest = max(largest, int(apart.max(initial=0)))
+        where += [a.label] if apart.any() else []
     if differing:
-        return Finding("samples", "differs", f"{differing:,} of {total:,} samples differ, by up to {largest:,}")
+        return Finding(
+            "samples", "differs", f"{differing:,} of {total:,} samples differ, by up to {largest:,}, {_in(where)}"
+        )
     return Finding("samples", "identical", f"{total:,} samples")
 
 
 def _values(ours: Reading, judge: Reading) -> Finding | None:
     total = differing = 0
-    largest, unit, where = 0.0, "", ""
+    largest, unit, gaps = 0.0, "", 0
+    where: list[str] = []
     units: set[str] = set()
     for key in _common(ours, judge):
         a, b = ours.signals[key], judge.signals[key]
@@ -103,19 +114,20 @@ def _values(ours: Reading, judge: Reading) -> Finding | None:
         apart = np.abs(left - right)
         gone = np.isnan(left) != np.isnan(right)
         wrong = (apart > tolerance) | gone
-        total += n
+        total += int(np.count_nonzero(~(np.isnan(left) & np.isnan(right))))
         differing += int(np.count_nonzero(wrong))
-        if gone.any():
-            where = f"{np.count_nonzero(gone):,} are missing in one of both"
+        gaps += int(np.count_nonzero(gone))
+        where += [a.label] if wrong.any() else []
         far = float(np.nanmax(apart, initial=0.0)) if wrong.any() else 0.0
         if far > largest:
-            largest, unit = far, a.unit or b.unit or ""
+            largest, unit = far, "" if a.unit is None and b.unit in NO_UNITS else a.unit or b.unit or ""
     if units:
         return Finding("values", "differs", f"units differ: {', '.join(sorted(units))}")
     if differing:
         parts = [f"{differing:,} of {total:,} values differ"]
-        parts += [f"by up to {largest:.4g} {unit}".rstrip()] if largest else []
-        return Finding("values", "differs", ", ".join([*parts, *([where] if where else [])]))
+        parts += [f"by up to {largest:,.6g} {unit}".rstrip()] if largest else []
+        parts += [f"{gaps:,} are missing in one of both"] if gaps else []
+        return Finding("values", "differs", ", ".join([*parts, _in(where)]))
     return Finding("values", "identical", f"{total:,} values") if total else None
 
 
@@ -132,16 +144,16 @@ def _events(ours: Reading, judge: Reading) -> Finding | None:
         return None
     n, other = len(ours.events), len(judge.events)
     if _same(ours.events, judge.events, judge.zero_durations):
-        return Finding("annotations", "identical", f"{n:,} annotations")
+        return Finding("annotations", "identical", counted(n, "annotation"))
     start_s = ours.segments[0][0] if ours.segments else 0.0
     later = [replace(event, onset_s=event.onset_s + start_s) for event in judge.events]
     if start_s and _same(ours.events, later, judge.zero_durations):
-        text = f"all {n} annotations {start_s:g} s earlier, counted from the first sample"
+        text = f"all {n} are {start_s:g} s earlier, counted from the first sample"
         return Finding("annotations", "differs", text)
     left, right = (Counter((round(e.onset_s, 5), e.text) for e in events) for events in (ours.events, judge.events))
-    only = [(min(rest), whose) for rest, whose in ((left - right, "ours"), (right - left, "the judge")) if rest]
-    examples = [f'only {whose} has "{text}" at {onset_s:g} s' for (onset_s, text), whose in only]
-    return Finding("annotations", "differs", f"{other:,} annotations of {n:,}; {', '.join(examples)}")
+    only = [(min(rest), whose) for rest, whose in ((left - right, "harmonize"), (right - left, "the judge")) if rest]
+    examples = [f"only {whose} has {text!r} at {onset_s:g} s" for (onset_s, text), whose in only]
+    return Finding("annotations", "differs", f"{other:,} of {n:,}; {', '.join(examples)}")
 
 
 def _same(ours: Sequence[Event], judge: Sequence[Event], zero_durations: bool) -> bool:
@@ -162,8 +174,8 @@ def _triggers(ours: Reading, judge: Reading) -> Finding | None:
         return None
     left, right = ([(round(t, 6), code) for t, code in one] for one in (ours.triggers, judge.triggers))
     if left == right:
-        return Finding("triggers", "identical", f"{len(left)} triggers") if left else None
-    return Finding("triggers", "differs", f"{len(right)} triggers instead of {len(left)}")
+        return Finding("triggers", "identical", counted(len(left), "trigger")) if left else None
+    return Finding("triggers", "differs", f"{counted(len(right), 'trigger')} instead of {len(left)}")
 
 
 def _segments(ours: Reading, judge: Reading) -> Finding | None:
@@ -171,8 +183,8 @@ def _segments(ours: Reading, judge: Reading) -> Finding | None:
         return None
     left, right = (np.array(one).reshape(-1, 2) for one in (ours.segments, judge.segments))
     if left.shape == right.shape and np.allclose(left, right, rtol=0, atol=ONSET_TOLERANCE_S):
-        return Finding("segments", "identical", f"{len(left)} gap-free stretches")
-    return Finding("segments", "differs", f"{len(right)} gap-free stretches instead of {len(left)}")
+        return Finding("segments", "identical", counted(len(left), "segment"))
+    return Finding("segments", "differs", f"{counted(len(right), 'segment')} instead of {len(left)}")
 
 
 def _common(ours: Reading, judge: Reading) -> list[Key]:
@@ -186,6 +198,10 @@ def _length(signal: Signal) -> int:
 
 def _present(signal: Signal) -> np.ndarray:
     return np.ones(_length(signal), bool) if signal.present is None else signal.present
+
+
+def _in(labels: list[str]) -> str:
+    return f"in {', '.join(map(repr, labels))}" if len(labels) < 4 else f"in {len(labels)} signals"
 
 
 def _names(keys: list[Key]) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import pyedflib
 
 from judging import raw_edf
-from judging.model import Event, Reading, Refusal, Signal, keyed
+from judging.model import Event, Reading, Refusal, Signal, keyed, refusal
 
 VOLTS = re.compile(r"[munµμ]?V")
 """Units that MNE gives in volts."""
@@ -26,7 +26,7 @@ def with_pyedflib(path: Path) -> Reading | Refusal:
     try:
         reader = pyedflib.EdfReader(str(path))
     except OSError as error:
-        return _refusal(error, path)
+        return refusal(error, path)
     with reader:
         headers = reader.getSignalHeaders()
         signals = [
@@ -61,7 +61,7 @@ def with_edfio(path: Path) -> Reading | Refusal:
         ]
         events = [Event(e.onset, e.text, -1.0 if e.duration is None else e.duration) for e in found.annotations]
     except (ValueError, IndexError) as error:
-        return _refusal(error, path)
+        return refusal(error, path)
     return Reading(keyed(signals), tuple(events), notes=(NO_TRIGGERS,))
 
 
@@ -74,7 +74,7 @@ def with_mne(path: Path) -> Reading | Refusal:
         try:
             raw = (mne.io.read_raw_bdf if bdf else mne.io.read_raw_edf)(path, verbose="error")
         except (ValueError, RuntimeError, NotImplementedError) as error:
-            return _refusal(error, path)
+            return refusal(error, path)
         values = raw.get_data() if raw.ch_names else np.empty((0, 0))
     # MNE renames double labels and has one rate: its channels are matched by place.
     plain = [field for field in raw_edf.fields(path.read_bytes()) if not field.is_annotations]
@@ -101,7 +101,14 @@ def with_mne(path: Path) -> Reading | Refusal:
     triggers = None
     if bdf and "Status" in raw.ch_names:
         found = mne.find_events(
-            raw, "Status", consecutive=True, initial_event=True, shortest_event=1, mask=0xFFFF, mask_type="and", verbose="error"
+            raw,
+            "Status",
+            consecutive=True,
+            initial_event=True,
+            shortest_event=1,
+            mask=0xFFFF,
+            mask_type="and",
+            verbose="error",
         )
         triggers = tuple((float(at / raw.info["sfreq"]), int(code)) for at, _, code in found)
     return Reading(keyed(signals), tuple(events), triggers, notes=tuple(notes), zero_durations=True)
@@ -123,8 +130,3 @@ def _duration(path: Path) -> Fraction:
     held = (len(data) - 256 * (1 + len(fields))) // (width * sum(field.samples for field in fields))
     declared = int(data[236:244])
     return (held if declared == -1 else min(held, declared)) * Fraction(data[244:252].decode().strip())
-
-
-def _refusal(error: Exception, path: Path) -> Refusal:
-    words = str(error).replace(str(path), "the file").replace(str(path.parent), "")
-    return Refusal(type(error).__name__, " ".join(words.split())[:110])

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 
@@ -68,6 +69,14 @@ class Refusal:
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.words}" if self.words else self.kind
+
+
+def refusal(error: Exception, path: Path) -> Refusal:
+    """A judge's exception, without what only this machine has: the folder."""
+    if isinstance(error, FileNotFoundError):
+        return Refusal("FileNotFoundError", Path(error.filename).name)
+    words = str(error).replace(f"{path}: ", "").replace(f"{path.parent}/", "")
+    return Refusal(type(error).__name__, " ".join(words.split())[:100])
 
 
 def keyed(signals: Iterable[Signal]) -> dict[Key, Signal]:

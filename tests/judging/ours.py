@@ -42,6 +42,16 @@ def wfdb_sources(folder: Path) -> list[SourceFiles]:
     return sources_in(CONVERTERS["wfdb"], folder)
 
 
+def segments_alone(source: SourceFiles) -> list[SourceFiles]:
+    """The segments of a record as records of their own, those whose signal files are there."""
+    alone = []
+    for file, role in zip(source.files, source.roles, strict=True):
+        if role == "segment":
+            (own,) = CONVERTERS["wfdb"].group([file], {f.key: f for f in source.files})
+            alone += [own] if "signal" in own.roles else []
+    return alone
+
+
 def annotators(source: SourceFiles) -> tuple[str, ...]:
     """The annotation files beside a header."""
     return tuple(role.partition(":")[2] for role in source.roles if role.startswith("annotations:"))
@@ -89,9 +99,7 @@ def _signals(description: Description, arrays: list[np.ndarray]) -> dict[Key, Si
     return keyed(_signal(parts, first_s, description.duration_s) for parts in pieces.values())
 
 
-def _signal(
-    parts: list[tuple[SignalStream, Channel, np.ndarray]], first_s: float, duration_s: float | None
-) -> Signal:
+def _signal(parts: list[tuple[SignalStream, Channel, np.ndarray]], first_s: float, duration_s: float | None) -> Signal:
     stream, channel, _ = parts[0]
     runs, physical = [], []
     for own, one, row in parts:

@@ -6,13 +6,12 @@ import warnings
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import wfdb
 
 from judging import raw_wfdb
-from judging.model import Event, Reading, Refusal, Signal, keyed, time_line
+from judging.model import Event, Reading, Refusal, Signal, keyed, refusal, time_line
 from judging.raw_annotations import event_text
 
 
@@ -22,12 +21,12 @@ def with_wfdb(path: Path, annotators: tuple[str, ...] = ()) -> Reading | Refusal
     multi = bool(raw_wfdb.header(path).segments)
     try:
         with warnings.catch_warnings():
-            # rdann on a file that pandas 3 deprecates calls for; the judge's own affair.
+            # wfdb calls pandas with an argument that pandas 3.1 deprecates: its own affair, as in pyproject.toml.
             warnings.filterwarnings("ignore", "The inplace keyword")
             signals = list(_joined(name, path) if multi else _plain(name, path))
             marks = sorted(event for suffix in annotators for event in _events(name, suffix, path))
     except (OSError, ValueError, IndexError, TypeError, KeyError, AttributeError) as error:
-        return Refusal(type(error).__name__, " ".join(str(error).replace(f"{path.parent}/", "").split())[:110])
+        return refusal(error, path)
     return Reading(keyed(signals), tuple(marks) if annotators else None)
 
 
@@ -93,7 +92,7 @@ def with_raw_bytes(path: Path, annotators: tuple[str, ...] = ()) -> Reading | Re
     try:
         found = raw_wfdb.read(path, annotators)
     except FileNotFoundError as error:
-        return Refusal("FileNotFoundError", Path(error.filename).name)
+        return refusal(error, path)
     return found if found.signals or found.events else Refusal("no samples", "all is a gap")
 
 
