@@ -68,10 +68,11 @@ def _summary(results: list[Result]) -> str:
     read = [result for result in results if not result.refused]
     agreed = [result for result in read if not result.differences]
     raw = [r for r in read if all(f.kind != "differs" for f in r.findings["raw bytes"] if f.aspect == "samples")]
+    others = [result for result in results if result.refused and result.differences]
     return (
         f"**{len(results)} recordings**: {len(read)} converted and {len(results) - len(read)} refused.\n"
         f"Of those converted, {len(raw)} have all samples of the raw bytes, and {len(agreed)} are identical to every\n"
-        f"judge in everything. In the other {len(read) - len(agreed)}, and in one that is refused, at least one judge "
+        f"judge in everything. In the other {len(read) - len(agreed)}, and in {len(others)} of those refused, a judge "
         "differs:\n\n" + _index()
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from converters.edf_bytes import Signal, annotations, edf_bytes, timekeeping
 from converters.wfdb_bytes import END, Record, noise, skip, word
 from converters.wfdb_bytes import Signal as WfdbSignal
-from judging import explanations, ours, raw_edf, raw_wfdb, results
+from judging import explanations, model, ours, raw_annotations, raw_edf, raw_wfdb, results
 from judging.compare import Finding, compare, ratio
 from judging.model import Event, Reading, Refusal
 from judging.results import Result, edf_results, explained, wfdb_results
@@ -169,6 +171,14 @@ def test_refusals(readings: tuple[Reading, Reading]) -> None:
 
 def test_units_of_one_thing() -> None:
     assert (ratio("mV", "µV"), ratio("uV", None), ratio("mV", "mmHg")) == (pytest.approx(1000), 1.0, None)
+
+
+@pytest.mark.parametrize("module", [model, raw_edf, raw_wfdb, raw_annotations], ids=lambda module: module.__name__)
+def test_the_raw_bytes_share_nothing_with_us(module: ModuleType) -> None:
+    tree = ast.parse(Path(str(module.__file__)).read_text("utf-8"))
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert {name.split(".")[0] for name in names} <= {*sys.stdlib_module_names, "numpy", "soundfile", "judging"}
 
 
 # --- the plain decoder, by the examples of the specifications -----------------------------------------

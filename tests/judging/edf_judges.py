@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -68,14 +67,11 @@ def with_edfio(path: Path) -> Reading | Refusal:
 def with_mne(path: Path) -> Reading | Refusal:
     """``read_raw_edf`` or ``read_raw_bdf`` with their defaults: values, annotations, and ``find_events`` of BDF."""
     bdf = path.suffix == ".bdf"
-    with warnings.catch_warnings():
-        # What MNE has to say of filters and labels of these files is no part of the comparison.
-        warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"mne|judging")
-        try:
-            raw = (mne.io.read_raw_bdf if bdf else mne.io.read_raw_edf)(path, verbose="error")
-        except (ValueError, RuntimeError, NotImplementedError) as error:
-            return refusal(error, path)
-        values = raw.get_data() if raw.ch_names else np.empty((0, 0))
+    try:
+        raw = (mne.io.read_raw_bdf if bdf else mne.io.read_raw_edf)(path, verbose="error")
+    except (ValueError, RuntimeError, NotImplementedError) as error:
+        return refusal(error, path)
+    values = raw.get_data() if raw.ch_names else np.empty((0, 0))
     # MNE renames double labels and has one rate: its channels are matched by place.
     plain = [field for field in raw_edf.fields(path.read_bytes()) if not field.is_annotations]
     notes = [("samples", "gives values only")]
