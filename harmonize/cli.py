@@ -240,7 +240,10 @@ def show_command(
         _print_json(recording.model_dump(mode="json"))
         return
     events = opened.annotations.filter(pl.col("recording_id") == recording_id)["label"].to_list()
-    out.print(recording_tree(recording, Counter(events)))
+    statistics = opened.streams.filter(pl.col("recording_id") == recording_id).rows_by_key(
+        "stream", named=True, unique=True
+    )
+    out.print(recording_tree(recording, Counter(events), statistics))
 
 
 @app.command("schema")

@@ -17,7 +17,7 @@ from functools import lru_cache
 from harmonize_converters._frames import stream_name
 from harmonize_converters._wfdb_header import WfdbHeader, WfdbSignal
 from harmonize_converters._wfdb_layout import Layout, missing_value
-from harmonize_converters.channels import canonical_name, channel_flags, unit_factor
+from harmonize_converters.channels import Name, canonical_names, channel_flags, unit_factor
 from harmonize_schemas import Channel, Segment, SignalStream
 
 _Key = tuple[int, str, tuple[tuple[object, ...], ...]]
@@ -147,11 +147,13 @@ def signal_streams(found: Plan) -> tuple[tuple[SignalStream, ...], set[str]]:
     streams: list[SignalStream] = []
     flags: set[str] = set()
     names: Counter[str] = Counter()
+    labels = list(dict.fromkeys(signal.description for planned in found.streams for signal in planned.signals))
+    known = dict(zip(labels, canonical_names(labels), strict=True))
     for planned in found.streams:
         rate_hz = found.rate_hz * planned.width
         name = stream_name(rate_hz)
         names[name] += 1
-        made = [_channel(*_calibration(signal)) for signal in planned.signals]
+        made = [_channel(known[signal.description], *_calibration(signal)) for signal in planned.signals]
         segments, start = [], 0
         for frame, n_frames in planned.runs:
             n_samples = n_frames * planned.width
@@ -175,6 +177,7 @@ def signal_streams(found: Plan) -> tuple[tuple[SignalStream, ...], set[str]]:
 
 @lru_cache(maxsize=4096)  # the channels of a data set repeat from record to record
 def _channel(
+    name: Name,
     label: str,
     unit_found: str,
     scale: float,
@@ -184,7 +187,6 @@ def _channel(
     adc_zero: int,
     missing: int | None,
 ) -> tuple[Channel, frozenset[str]]:
-    name = canonical_name(label)
     unit, factor, _ = unit_factor(unit_found, name.type)
     half = 1 << (adc_resolution - 1) if 0 < adc_resolution <= 32 else None
     channel = Channel(

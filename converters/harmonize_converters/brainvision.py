@@ -19,7 +19,7 @@ from harmonize_converters._brainvision_header import (
 from harmonize_converters._frames import stream_name
 from harmonize_converters._open import check_size, opened, read_at
 from harmonize_converters._wfdb_header import safe_name
-from harmonize_converters.channels import canonical_name, modality_of, stream_flags, unit_factor
+from harmonize_converters.channels import Name, canonical_names, modality_of, stream_flags, unit_factor
 from harmonize_converters.contract import (
     Block,
     ConversionError,
@@ -72,12 +72,15 @@ class BrainVisionConverter:
         n_samples, trailing = _length(source, header)
         markers = _markers(source, header)
         segments, known = _segments(markers, n_samples, float(header.rate_hz))
+        names = canonical_names([channel.name for channel in header.channels])
         stream = SignalStream(
             name=stream_name(header.rate_hz),
             rate_hz=header.rate_hz,
             dtype=header.dtype,
             n_samples=n_samples,
-            channels=tuple(_channel(channel, header.dtype) for channel in header.channels),
+            channels=tuple(
+                _channel(channel, name, header.dtype) for channel, name in zip(header.channels, names, strict=True)
+            ),
             segments=segments,
         )
         flags = stream_flags([stream])
@@ -209,8 +212,7 @@ def _segments(markers: Sequence[Marker], n_samples: int, rate_hz: float) -> tupl
     return tuple(segments), known
 
 
-def _channel(channel: BvChannel, dtype: str) -> Channel:
-    name = canonical_name(channel.name)
+def _channel(channel: BvChannel, name: Name, dtype: str) -> Channel:
     calibrated = name.type == "trigger" or channel.resolution != 0
     unit, scale = None, 1.0
     if calibrated and name.type != "trigger":  # triggers are codes, not quantities

@@ -22,6 +22,14 @@ _PAIRS = (frozenset({"EOG left", "EOG right"}), frozenset({"ECG1", "ECG2"}))
 """Derivations between electrodes that are not of the 10-05 system."""
 _EDF_TYPES = {"eeg": "eeg", "ecg": "ecg", "ekg": "ecg", "eog": "eog", "emg": "emg"}
 """First words of EDF+ labels that name a type."""
+LOCAL = "local:"
+"""Before a name that means something in its own recording only, so that nobody takes it for the vocabulary's."""
+_OTHER_SYSTEMS = (
+    (re.compile(r"[AB]([3-9]|[1-3]\d)"), re.compile(r"[A-J]\d{1,2}")),
+    (re.compile(r"E([3-9]|\d{2,3})"), re.compile(r"E\d{1,3}")),
+)
+"""Names that no scalp electrode of the 10-20 system has, and those that then belong to the same other system: letters
+and numbers of BioSemi's ABC caps or of implanted electrodes, numbers of EGI's nets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +46,10 @@ class Name:
 
     def typed(self, kind: str, label: str) -> Name:
         """The name of a channel whose type is known: a vocabulary's name for another type is not its name (a
-        depth electrode "A1" is no mastoid)."""
+        depth electrode "A1" is no mastoid), and becomes one of the recording's own ("local:A1")."""
         if self.type == kind:
             return self
-        return Name(" ".join(label.split()) if self.mapped else self.name, kind, False)
+        return Name(LOCAL + " ".join(label.split()) if self.mapped else self.name, kind, False)
 
     def fields(self) -> dict[str, Any]:
         """What it says of a ``Channel``."""
@@ -55,6 +63,38 @@ def _aliases() -> dict[str, str]:
         for spelling in (term, *entry["aliases"]):
             table.setdefault(spelling.casefold(), term)
     return table
+
+
+def canonical_names(labels: Sequence[str]) -> list[Name]:
+    """Names of all channels of one recording. Where a neighbour is called "A3" or "B12", "A1" is no mastoid and
+    "C3" not the electrode over the motor cortex: they are places in a system of their own, "local:A1"."""
+    others = [of for sign, of in _OTHER_SYSTEMS if any(sign.fullmatch(_bare(label)) for label in labels)]
+
+    def foreign(label: str) -> bool:
+        return any(of.fullmatch(part.strip()) for of in others for part in _bare(label).split("-"))
+
+    names = map(canonical_name, labels)
+    return [_local(label) if foreign(label) else name for label, name in zip(labels, names, strict=True)]
+
+
+def _local(label: str) -> Name:
+    reference = _REFERENCE_SUFFIX.search(" ".join(label.split()))
+    return Name(LOCAL + _bare(label), _unknown(label).type, False, reference.group(1).upper() if reference else None)
+
+
+def _bare(label: str) -> str:
+    """What is left of a label without its type and reference."""
+    text = " ".join(label.split()).rstrip(". ")
+    prefix = _TYPE_PREFIX.match(text)
+    return _REFERENCE_SUFFIX.sub("", text[prefix.end() :] if prefix else text)
+
+
+def _unknown(label: str) -> Name:
+    """A label that is in no vocabulary: kept, with the type that its first word may name."""
+    text = " ".join(label.split()).rstrip(". ")
+    first = re.split(r"[\s.:_-]", text, maxsplit=1)[0].casefold()
+    kind = None if _STATE_SUFFIX.search(text) else _EDF_TYPES.get(first)
+    return Name(text or "unnamed", kind or "misc", False)
 
 
 @lru_cache(maxsize=4096)
@@ -78,9 +118,7 @@ def canonical_name(label: str) -> Name:
             return Name(term, _type(term), True, found)
     if derivation := _derivation(bare, None if prefix is None else prefix.group(1).casefold()):
         return derivation
-    first = re.split(r"[\s.:_-]", text, maxsplit=1)[0].casefold()
-    kind = None if _STATE_SUFFIX.search(text) else _EDF_TYPES.get(first)
-    return Name(text or "unnamed", kind or "misc", False)
+    return _unknown(label)
 
 
 def _type(term: str) -> str:

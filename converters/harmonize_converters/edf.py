@@ -16,7 +16,7 @@ from harmonize_converters._edf_onsets import RecordRun, drifts, record_runs
 from harmonize_converters._edf_read import fill_onsets, layout_tolerance_s, read_blocks, read_onsets
 from harmonize_converters._frames import stream_name
 from harmonize_converters._open import check_size, opened
-from harmonize_converters.channels import canonical_name, modality_of, stream_flags, unit_factor
+from harmonize_converters.channels import Name, canonical_names, modality_of, stream_flags, unit_factor
 from harmonize_converters.contract import (
     Block,
     ConversionError,
@@ -161,12 +161,17 @@ def _runs(handle: BinaryIO, layout: Layout) -> tuple[list[RecordRun], set[str]]:
 def _stream(layout: Layout, index: int, runs: Sequence[RecordRun]) -> SignalStream:
     samples = layout.samples(index)
     rate_hz = samples / layout.header.record_s
+    # All signals of the file tell what one label means.
+    names = canonical_names([signal.label for signal in layout.header.signals])
     return SignalStream(
         name=stream_name(rate_hz),
         rate_hz=rate_hz,
         dtype=layout.dtype,
         n_samples=layout.n_records * samples,
-        channels=tuple(_channel(layout.header.signals[signal], layout.header.bdf) for signal in layout.streams[index]),
+        channels=tuple(
+            _channel(layout.header.signals[signal], names[signal], layout.header.bdf)
+            for signal in layout.streams[index]
+        ),
         segments=tuple(
             Segment(start=run.first * samples, n_samples=run.count * samples, onset_s=run.onset_s) for run in runs
         ),
@@ -180,8 +185,7 @@ def _described_runs(layout: Layout, description: Description) -> list[RecordRun]
     return [RecordRun(one.start // samples, one.n_samples // samples, one.onset_s) for one in segments]
 
 
-def _channel(signal: EdfSignal, bdf: bool) -> Channel:
-    name = canonical_name(signal.label)
+def _channel(signal: EdfSignal, name: Name, bdf: bool) -> Channel:
     unit, scale, offset = None, 1.0, 0.0
     trigger = name.type == "trigger"
     # BioSemi's Status is bits, whatever ranges the header gives. Of EDF, the header's line makes the codes.

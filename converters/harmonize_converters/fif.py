@@ -24,7 +24,7 @@ from harmonize_converters._fif_tags import FIRST_TAG, FifPart, read_part
 from harmonize_converters._frames import stream_name
 from harmonize_converters._open import check_size, opened, read_at
 from harmonize_converters._wfdb_header import safe_name
-from harmonize_converters.channels import canonical_name, modality_of, stream_flags, unit_factor
+from harmonize_converters.channels import Name, canonical_names, modality_of, stream_flags, unit_factor
 from harmonize_converters.contract import (
     Block,
     ConversionError,
@@ -231,6 +231,7 @@ def _info(file: FoundFile, recording: _Recording) -> Any:
 def _stream(recording: _Recording, info: Any, rate_hz: Fraction) -> SignalStream:
     prefilter = _prefilter(info)
     types = _mne_types(info)
+    names = canonical_names([str(found["ch_name"]) for found in info["chs"]])
     ends = [*(at for at, _ in recording.runs[1:]), recording.n_samples]
     return SignalStream(
         name=stream_name(rate_hz),
@@ -238,8 +239,8 @@ def _stream(recording: _Recording, info: Any, rate_hz: Fraction) -> SignalStream
         dtype=recording.parts[0].dtype,
         n_samples=recording.n_samples,
         channels=tuple(
-            _channel(found, kind, found["ch_name"] in info["bads"], prefilter)
-            for found, kind in zip(info["chs"], types, strict=True)
+            _channel(found, kind, name, found["ch_name"] in info["bads"], prefilter)
+            for found, kind, name in zip(info["chs"], types, names, strict=True)
         ),
         segments=tuple(
             Segment(start=at, n_samples=end - at, onset_s=float((at + gaps) / rate_hz))
@@ -255,13 +256,13 @@ def _mne_types(info: Any) -> list[str]:
         raise ConversionError("corrupt", "A channel is of no known kind.", "FIFF_CH_INFO") from None
 
 
-def _channel(found: Mapping[str, Any], kind: str, bad: bool, prefilter: Prefilter | None) -> Channel:
+def _channel(found: Mapping[str, Any], kind: str, name: Name, bad: bool, prefilter: Prefilter | None) -> Channel:
     """One channel. Its type is the file's; triggers are codes, not quantities, and keep their integers."""
     label = str(found["ch_name"])
     type_ = _TYPES.get(kind, "misc")
     if type_ == "meg_mag" and int(found["coil_type"]) & 0xFFFF in _AXIAL:
         type_ = "meg_grad_axial"
-    name = canonical_name(label).typed(type_, label)
+    name = name.typed(type_, label)
     power = int(found["unit_mul"])
     unit_found = _UNITS.get(int(found["unit"]), "") if power == 0 else f"1e{power} {_UNITS.get(int(found['unit']), '')}"
     gain = float(found["cal"]) * float(found["range"])

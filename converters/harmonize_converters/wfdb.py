@@ -85,7 +85,10 @@ class WfdbConverter:
         signals = [signal for layout in layouts for part in layout.files for signal in part.signals]
         if "uncalibrated" in flags:
             flags.add("default_gain")
-        if None in {signal.checksum for signal in signals}:
+        # header(5): without a length, sums are not to be verified.
+        if None in {signal.checksum for signal in signals} or None in {
+            one.header.n_frames for one in layouts if one.files
+        }:
             flags.add("checksum_absent")
         if {signal.skew for signal in signals} - {0}:
             flags.add("skew_corrected")
@@ -94,7 +97,7 @@ class WfdbConverter:
         if any(layout.trailing_bytes for layout in layouts):
             flags.add("trailing_bytes")
         if streams and record.header.n_frames is None and not record.header.multi_segment:
-            flags.update(("record_count_missing", "checksum_absent"))
+            flags.add("record_count_missing")
         if record.header.start_invalid:
             flags.add("invalid_start_date")
         libraries = {"numpy": np.__version__}

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from harmonize.ingest.tables import Row
-from harmonize_converters.channels import canonical_name
+from harmonize_converters.channels import canonical_name, canonical_names
 from harmonize_schemas import ChannelRule, vocabulary
 
 TYPES = {
@@ -44,12 +44,11 @@ def channel_rules(
 
 def channel_names(channels: Iterable[Row]) -> dict[str, str]:
     """Canonical names of channels by label: a depth electrode "A1" is no mastoid."""
-    names: dict[str, str] = {}
-    for row in channels:
-        if label := row.get("name"):
-            known = canonical_name(label)
-            names[label] = known.typed(_type(row) or known.type, label).name
-    return names
+    rows = {label: row for row in channels if (label := row.get("name"))}
+    return {
+        label: known.typed(_type(rows[label]) or known.type, label).name
+        for label, known in zip(rows, canonical_names(list(rows)), strict=True)
+    }
 
 
 def reference(text: str | None, own: Mapping[str, str]) -> str | None:
@@ -77,11 +76,10 @@ def _type(row: Row) -> str | None:
 
 
 def _rule(row: Row, own: Mapping[str, str]) -> ChannelRule:
-    """A row of channels.tsv. A type that the name contradicts counts: people wrote it down."""
-    name, unit, status = ((row.get(key) or "").strip() for key in ("name", "units", "status"))
-    kind = _type(row)
+    """A row of channels.tsv. Its type counts also where the name contradicts it: people wrote it down."""
+    unit, status = ((row.get(key) or "").strip() for key in ("units", "status"))
     return ChannelRule(
-        type=kind if kind != canonical_name(name).type else None,
+        type=_type(row),
         unit=unit if unit not in MISSING else None,
         reference=reference(row.get("reference"), own),
         status=status if status in ("good", "bad") else None,  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harmonize_converters.channels import canonical_name, modality_of, unit_factor
+from harmonize_converters.channels import Name, canonical_name, modality_of, unit_factor
 from harmonize_converters.contract import Description
 from harmonize_schemas import Channel, ChannelRule, SignalStream
 
@@ -36,11 +36,17 @@ def apply_rules(description: Description, rules: Mapping[str, ChannelRule]) -> t
     return streams, modality_of(channel.type for stream in streams for channel in stream.channels)
 
 
+def _name_of(channel: Channel) -> Name:
+    """What the converter made of the label, knowing the recording's other labels."""
+    fields = (channel.reference, channel.anode, channel.cathode)
+    return Name(channel.name, channel.type, channel.mapped, *fields)
+
+
 def _ruled(channel: Channel, rules: Mapping[str, ChannelRule]) -> Channel:
     rule = rules.get(channel.label)
     if rule is None:
         return channel
-    known = canonical_name(rule.name or channel.label)
+    known = canonical_name(rule.name) if rule.name else _name_of(channel)
     kind = rule.type or (known.type if known.mapped else channel.type)
     mapped = known.mapped or rule.type is not None
     known = known.typed(kind, rule.name or channel.label)

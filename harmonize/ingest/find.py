@@ -88,6 +88,9 @@ def find(paths: Iterable[Path], converters: Mapping[str, Converter], recipe: Rec
         (by_converter[name] if name else rest).append(file)
     for name, recognised in by_converter.items():
         found.sources.extend(converters[name].group(recognised, files) if recognised else [])
+    # A FLAC file that a WFDB header claims is that record's, and no sound.
+    parts = {file.key: source.converter for source in found.sources for file in source.files[1:]}
+    found.sources = [one for one in found.sources if parts.get(one.primary.key, one.converter) == one.converter]
     claimed = {file.key for source in found.sources for file in source.files}
     suffixes = frozenset().union(*(converter.suffixes for converter in converters.values()))
     unknown = {file.key for file in rest}

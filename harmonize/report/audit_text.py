@@ -147,11 +147,11 @@ def _quality(frame: pl.DataFrame) -> Table:
 
 
 def quality_share(row: dict[str, Any], name: str) -> str:
-    """A share as percent; tiny ones are not rounded to nothing."""
+    """A share as percent, of two digits where it is small."""
     share = row[name]
     if share is None:
         return "-"
-    return "0" if share == 0 else "<0.1%" if share < 0.001 else f"{share:.1%}"
+    return f"{share:.1%}" if share >= 0.01 else f"{100 * share:.2g}%" if share else "0"
 
 
 def _grid(frame: pl.DataFrame, row_key: str, title: str) -> Table:

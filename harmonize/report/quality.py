@@ -13,7 +13,6 @@ MEANINGS = {
     "outside_share": "outside",
     "line50_share": "50 Hz",
     "line60_share": "60 Hz",
-    "std": "standard deviation",
 }
 
 

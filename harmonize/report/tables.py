@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from harmonize.report.quality import MEANINGS
 from harmonize.report.unmapped import HOW
 from harmonize.store.catalog import Row
 from harmonize_schemas import Image, Recording, SignalStream
@@ -82,6 +83,10 @@ def layout_text(stream: SignalStream) -> str:
     return " + ".join(f"{n} {kind}" for kind, n in kinds.items()) + f" @ {_rate(stream)} Hz"
 
 
+def _short(number: float | None) -> str:
+    return "-" if number is None else f"{number:.3g}"
+
+
 def _rate(stream: SignalStream) -> str:
     rate = float(stream.rate_hz)
     return f"{rate:g}"
@@ -114,8 +119,8 @@ def counts_table(recordings: Sequence[Recording]) -> Table:
     return table
 
 
-def recording_tree(recording: Recording, events: Mapping[str, int]) -> Tree:
-    """A recording's document as a tree, empty fields left out."""
+def recording_tree(recording: Recording, events: Mapping[str, int], statistics: Mapping[str, Row]) -> Tree:
+    """A recording's document as a tree, empty fields left out; ``statistics`` are rows of ``Store.streams`` by name."""
     tree = Tree(f"[bold]{escape(recording.recording_id)}[/]  {recording.modality}")
     document = recording.model_dump(mode="json", exclude={"streams", "image", "recording_id", "modality"})
     for name, value in document.items():
@@ -124,11 +129,15 @@ def recording_tree(recording: Recording, events: Mapping[str, int]) -> Tree:
         branch = tree.add(f"stream [bold]{escape(stream.name)}[/]: {layout_text(stream)}, {stream.duration_s:g} s")
         if len(stream.segments) > 1:
             branch.add(f"{len(stream.segments)} segments")
-        table = Table("label", "name", "type", "unit", "unit found", "scale", "offset", box=None)
-        for channel in stream.channels:
+        shown = ("min", "max", "std", "missing_share", "flat_share", "rail_share")
+        headings = [MEANINGS.get(name, name) for name in shown]
+        table = Table("label", "name", "type", "unit", "unit found", "scale", "offset", *headings, box=None)
+        for at, channel in enumerate(stream.channels):
             unit = channel.unit or "-"
-            numbers = (f"{channel.scale:.6g}", f"{channel.offset:.6g}")
-            table.add_row(escape(channel.label), escape(channel.name), channel.type, unit, channel.unit_found, *numbers)
+            numbers = [channel.scale, channel.offset]
+            texts = (escape(channel.label), escape(channel.name), channel.type, unit, escape(channel.unit_found))
+            found = [(statistics[stream.name][name] or {at: None})[at] for name in shown]
+            table.add_row(*texts, *(f"{number:.6g}" for number in numbers), *map(_short, found))
         branch.add(table)
     if recording.image:
         branch = tree.add(f"image: {image_text(recording.image)}")

@@ -25,7 +25,8 @@ class Channel(Strict):
     """One channel. Physical value = digital * ``scale`` + ``offset``, in ``unit`` (DESIGN 4).
 
     ``label`` is the text found in the file and ``name`` the canonical name (the label where the
-    vocabulary has none: ``mapped`` is then False and ``type`` mostly "misc"). ``unit`` is the canonical
+    vocabulary has none: ``mapped`` is then False and ``type`` mostly "misc"; "local:C3" where that label means
+    something else than the vocabulary's C3). ``unit`` is the canonical
     unit of the type; it is None where the unit found is blank, unknown or of another dimension, and
     values are then in ``unit_found``. ``physical_*`` are in ``unit_found``. A digital sample equal to
     ``missing_value`` is missing data and reads as NaN (FIDELITY S09). ``calibrated`` is False where the

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 import harmonize as hz
+from converters.edf_cases import CONVERTER, source_of
 from harmonize.ingest.channel_rules import apply_rules
 from harmonize.ingest.privacy import ProjectKey
 from harmonize.ingest.recipes import read_recipe, shipped_recipes
-from harmonize_converters.channels import canonical_name
+from harmonize_converters.channels import canonical_name, canonical_names
 from harmonize_converters.contract import Description
 from harmonize_schemas import Channel, ChannelRule, Recipe, Segment, SignalStream
 from ingest.trees import edf, wfdb
+from realdata import DATA, needs_data
 
 MODERN = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8", "A1": "M1", "A2": "M2"}
 
@@ -149,8 +151,8 @@ physionet.org, the TUH report on channel labels) and from code that lists what i
 def named(labels: list[str], rules: dict[str, ChannelRule]) -> list[Channel]:
     """Channels as a converter and then a recipe name them."""
     channels = tuple(
-        Channel(label=label, unit_found="", unit=None, scale=1.0, offset=0.0, **canonical_name(label).fields())
-        for label in labels
+        Channel(label=label, unit_found="", unit=None, scale=1.0, offset=0.0, **name.fields())
+        for label, name in zip(labels, canonical_names(labels), strict=True)
     )
     stream = SignalStream(
         name="s", rate_hz=1, dtype="int16", n_samples=1, channels=channels,
@@ -174,11 +176,11 @@ def test_a_rule_may_name_a_derivation() -> None:
     assert (found.name, found.anode, found.cathode, found.label) == ("C4-M1", "C4", "M1", "EEG")
 
 
-def test_a_rule_whose_type_contradicts_the_name_keeps_the_label() -> None:
+def test_a_rule_whose_type_contradicts_the_name_makes_it_local() -> None:
     (found,) = named(["A1"], {"A1": ChannelRule(type="ieeg")})
-    assert (found.name, found.type, found.mapped) == ("A1", "ieeg", True)
+    assert (found.name, found.type, found.mapped) == ("local:A1", "ieeg", True)
     (found,) = named(["C3-C4"], {"C3-C4": ChannelRule(type="ieeg")})
-    assert (found.name, found.anode, found.cathode) == ("C3-C4", None, None)
+    assert (found.name, found.anode, found.cathode) == ("local:C3-C4", None, None)
 
 
 def test_a_rule_that_says_trigger_keeps_the_integers() -> None:
@@ -212,3 +214,40 @@ def test_every_converter_fills_anode_and_cathode(tmp_path) -> None:
     for name in store.recordings["recording_id"]:
         (channel,) = store[name].meta.streams[0].channels
         assert (channel.name, channel.type, channel.anode, channel.cathode) == ("C4-M1", "eeg", "C4", "M1")
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (["A1", "C3", "M2"], [("M1", "eeg"), ("C3", "eeg"), ("M2", "eeg")]),
+        (["A1", "A3", "C3", "Fp1"], [("local:A1", "misc"), ("local:A3", "misc"), ("local:C3", "misc"), ("Fp1", "eeg")]),
+        (["EEG A1-REF", "EEG B12-REF", "EEG F7-REF"], [("local:A1", "eeg"), ("local:B12", "eeg"), ("local:F7", "eeg")]),
+        (["A1-A2", "A2-A3", "A3"], [("local:A1-A2", "misc"), ("local:A2-A3", "misc"), ("local:A3", "misc")]),
+        (["E1", "E2", "C4"], [("EOG left", "eog"), ("EOG right", "eog"), ("C4", "eeg")]),
+        (
+            ["E1", "E2", "E128", "C4"],
+            [("local:E1", "misc"), ("local:E2", "misc"), ("local:E128", "misc"), ("C4", "eeg")],
+        ),
+        (["ECG", "V3", "V4", "aVF"], [("ECG", "ecg"), ("V3", "ecg"), ("V4", "ecg"), ("aVF", "ecg")]),
+    ],
+)
+def test_neighbours_tell_what_a_letter_and_a_number_mean(labels, expected) -> None:
+    """BioSemi's ABC caps, implanted electrodes and EGI's nets have an A1, C3 or E1 that is not the 10-20 system's."""
+    names = canonical_names(labels)
+    assert [(name.name, name.type) for name in names] == expected
+    assert [name.mapped for name in names] == [not name.startswith("local:") for name, _ in expected]
+
+
+@needs_data
+def test_a_real_biosemi_cap_has_no_mastoids() -> None:
+    path = DATA / "edf/mne/test.edf"
+    names = {c.label: c.name for c in CONVERTER.describe(source_of(path)).description.streams[0].channels}
+    assert [names[label] for label in ("A1", "A16", "C3", "I1", "Status")] == [
+        "local:A1", "local:A16", "local:C3", "local:I1", "Status",
+    ]  # fmt: skip
+    assert not {"M1", "M2"} & set(names.values())
+
+
+def test_a_rule_keeps_what_the_neighbours_told() -> None:
+    found = named(["A1", "A3", "C3"], {"C3": ChannelRule(type="eeg")})
+    assert [(c.name, c.type) for c in found] == [("local:A1", "misc"), ("local:A3", "misc"), ("local:C3", "eeg")]

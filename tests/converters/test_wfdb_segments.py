@@ -346,6 +346,7 @@ def test_s10_a_segment_without_a_length_has_the_records(tmp_path: Path) -> None:
     one.length = ""
     outcome = run(tmp_path, MultiSegment([one, one], length="0"))
     np.testing.assert_array_equal(outcome.arrays[0], np.tile(samples(one, "II"), 2))
+    assert outcome.description.flags == ("checksum_absent",)
 
 
 def test_s08_links_to_segments_outside_are_refused(tmp_path: Path) -> None:

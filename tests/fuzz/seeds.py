@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from converters import edf_bytes, wfdb_bytes
 from fuzz.oracles import check_edf
@@ -56,32 +58,57 @@ def _wfdb() -> tuple[Files, ...]:
     folders: list[Files] = []
     for number in (8, 16, 24, 32, 61, 80, 160, 212, 310, 311):
         top = min(100, 2 ** (wfdb_bytes.BITS[number] - 1))
-        signals = [
-            wfdb_bytes.Signal(rng.integers(-top, top, 60) // (2 if number == 8 else 1), number, name=name)
-            for name in ("I", "II")
-        ]
-        if number != 8:
-            signals[1].samples, signals[1].per_frame = rng.integers(-top, top, 120), 2
-        else:
+        signals = [wfdb_bytes.Signal(rng.integers(-top, top, 60), number, name=name) for name in ("I", "II")]
+        if number == 8:  # whose differences fit a byte
             for signal in signals:
                 signal.samples = np.cumsum(np.sign(signal.samples))
-        with tempfile.TemporaryDirectory() as folder:
-            wfdb_bytes.Record(signals, comments=(" Age: 74",)).write(Path(folder))
-            beat, rhythm = wfdb_bytes.word(1, 10), wfdb_bytes.word(28, 5) + wfdb_bytes.aux(b"(AFIB\0")
-            marks = beat + rhythm + wfdb_bytes.skip(20) + wfdb_bytes.word(5, 0) + wfdb_bytes.END
-            (Path(folder) / "rec.atr").write_bytes(marks)
-            folders.append({path.name: path.read_bytes() for path in Path(folder).iterdir()})
-    folders.append(_segments(folders[1]))
+        else:
+            signals[1].samples, signals[1].per_frame = rng.integers(-top, top, 120), 2
+        folders.append(_written(wfdb_bytes.Record(signals, comments=(" Age: 74",))))
+    late = wfdb_bytes.Signal(rng.integers(-99, 99, 60), 212, name="II", skew=4)
+    folders.append(_written(wfdb_bytes.Record([wfdb_bytes.Signal(rng.integers(-99, 99, 60), 212), late])))
+    folders.append(_segments(rng, None))
+    folders.append(_segments(rng, ["I", "II", "V"]))
+    folders.append(_flac(rng))
     return tuple(folders)
 
 
-def _segments(one: Files) -> Files:
-    """A record of two segments and a gap."""
-    second = one["rec.hea"].replace(b"rec 2", b"seg 2").replace(b"rec.dat", b"seg.dat")
-    first = one["rec.hea"].replace(b"rec 2", b"beg 2").replace(b"rec.dat", b"beg.dat")
-    master = b"all/3 2 250 150\nbeg 60\n~ 30\nseg 60\n"
-    data = one["rec.dat"]
-    return {"all.hea": master, "beg.hea": first, "seg.hea": second, "beg.dat": data, "seg.dat": data}
+def _written(record: wfdb_bytes.Record | wfdb_bytes.MultiSegment) -> Files:
+    """A record's files, with a file of annotations: a beat, a rhythm, a long interval, a beat."""
+    beat, rhythm = wfdb_bytes.word(1, 10), wfdb_bytes.word(28, 5) + wfdb_bytes.aux(b"(AFIB\0")
+    marks = beat + rhythm + wfdb_bytes.skip(20) + wfdb_bytes.word(5, 0) + wfdb_bytes.END
+    with tempfile.TemporaryDirectory() as folder:
+        record.write(Path(folder))
+        (Path(folder) / f"{record.name}.atr").write_bytes(marks)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def _segments(rng: np.random.Generator, layout: list[str] | None) -> Files:
+    """A record of two segments and a gap: of one set of channels, or of two (with a layout segment)."""
+    names = (["I", "II"], ["I", "II"] if layout is None else ["V", "I"])
+    records = [
+        wfdb_bytes.Record(
+            [wfdb_bytes.Signal(rng.integers(-99, 99, 40), file=f"s{number}.dat", name=name) for name in own],
+            name=f"s{number}",
+        )
+        for number, own in enumerate(names)
+    ]
+    return _written(
+        wfdb_bytes.MultiSegment([records[0], 30, records[1]], layout=layout, signals=len(layout or names[0]))
+    )
+
+
+def _flac(rng: np.random.Generator) -> Files:
+    """Format 516, through libsndfile."""
+    signals = [wfdb_bytes.Signal(rng.integers(-99, 99, 60), 16, name=name) for name in ("I", "II")]
+    files = _written(wfdb_bytes.Record(signals))
+    sound = io.BytesIO()
+    samples = np.column_stack([signal.samples for signal in signals]).astype(np.int16)
+    soundfile.write(sound, samples, 250, format="FLAC", subtype="PCM_16")
+    return files | {
+        "rec.hea": files["rec.hea"].replace(b"rec.dat 16 ", b"rec.dat 516 "),
+        "rec.dat": sound.getvalue(),
+    }
 
 
 def targets() -> dict[str, Target]:

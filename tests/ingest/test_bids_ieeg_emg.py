@@ -140,8 +140,8 @@ def test_channels_are_what_the_table_says(tree, store, subject) -> None:
 def test_an_electrode_in_the_brain_has_no_name_of_the_scalp(store) -> None:
     """ "A1" is a depth electrode and "P3" is over a muscle: a scalp's names would misdescribe them."""
     names = [c.name for c in of(store, "01").streams[0].channels]
-    assert names[:5] == ["A1", "LA2", "G1", "STN0", "Fz"]
-    assert [c.name for c in of(store, "04").streams[0].channels] == ["EMG1", "FDI", "P3"]
+    assert names[:5] == ["local:A1", "LA2", "G1", "STN0", "Fz"]
+    assert [c.name for c in of(store, "04").streams[0].channels] == ["EMG1", "FDI", "local:P3"]
 
 
 @pytest.mark.parametrize("subject", ["01", "02", "04"])
@@ -179,7 +179,7 @@ def test_references_are_terms_or_electrodes(store) -> None:
     """A text that is neither is free text: it says too little to compare, and may name people."""
     assert [of(store, s).acquisition.reference for s in ("01", "02", "03", "04")] == ["Fz", None, None, "bipolar"]
     references = [c.reference for c in of(store, "01").streams[0].channels]
-    assert references == ["LA2", "average", None, None, "A1", None, None]
+    assert references == ["LA2", "average", None, None, "local:A1", None, None]
 
 
 def write(file: Path, text: str) -> Path:

@@ -88,3 +88,22 @@ def test_a_plan_holds_each_recording_once_in_pools_of_one_layout(sizes, workers)
         assert task.raw_bytes <= TASK_BYTES or len(task.drafts) == 1
         assert task.streamed == (task.raw_bytes > TASK_BYTES)
     assert plan(drafts[::-1], workers) == tasks, "the order in which sources were found does not matter"
+
+
+def test_a_file_that_another_format_claims_is_no_source_of_its_own(tmp_path) -> None:
+    """A signal file of a WFDB record in format 516 is a FLAC file, and would pass for sound."""
+
+    class Sound:
+        name, version, suffixes = "sound", "1", frozenset({".flac"})
+
+        def recognize(self, head, name):
+            return head.startswith(b"fLaC")
+
+        def group(self, files, siblings):
+            return [SourceFiles("sound", file.key, (file,), ("signal",)) for file in files]
+
+    for name, data in {"a.mag": b"MAGIC", "a.side": b"fLaC", "b.flac": b"fLaC"}.items():
+        (tmp_path / name).write_bytes(data)
+    found = find([tmp_path], {"sound": Sound(), "magic": Magic()})
+    assert [source.key.split("/")[1] for source in found.sources] == ["a.mag", "b.flac"]
+    assert found.failures == []
