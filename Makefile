@@ -35,6 +35,7 @@ docs: .venv/ready
 	$(BIN)/harmonize schema --write schemas/json
 	$(BIN)/python docs/vocabularies.py
 	$(BIN)/python docs/recipes.py
+	$(BIN)/python docs/judges.py
 
 schemas: docs
 

@@ -37,7 +37,7 @@ class EdfConverter:
     """EDF(+) and BDF(+) files, one recording each; a hypnogram of Sleep-EDF joins its polysomnogram."""
 
     name = "edf"
-    version = "2"
+    version = "3"
     suffixes = frozenset({".edf", ".bdf", ".rec"})
 
     def recognize(self, head: bytes, name: str) -> bool:
@@ -168,7 +168,10 @@ def _stream(layout: Layout, index: int, runs: Sequence[RecordRun]) -> SignalStre
         rate_hz=rate_hz,
         dtype=layout.dtype,
         n_samples=layout.n_records * samples,
-        channels=tuple(_channel(layout.header.signals[signal], names[signal]) for signal in layout.streams[index]),
+        channels=tuple(
+            _channel(layout.header.signals[signal], names[signal], layout.header.bdf)
+            for signal in layout.streams[index]
+        ),
         segments=tuple(
             Segment(start=run.first * samples, n_samples=run.count * samples, onset_s=run.onset_s) for run in runs
         ),
@@ -182,11 +185,14 @@ def _described_runs(layout: Layout, description: Description) -> list[RecordRun]
     return [RecordRun(one.start // samples, one.n_samples // samples, one.onset_s) for one in segments]
 
 
-def _channel(signal: EdfSignal, name: Name) -> Channel:
+def _channel(signal: EdfSignal, name: Name, bdf: bool) -> Channel:
     unit, scale, offset = None, 1.0, 0.0
-    # Triggers are codes, not quantities: whatever ranges the header gives, their integers are the values.
-    if signal.calibration and name.type != "trigger":
-        unit, factor, _ = unit_factor(signal.unit, name.type)
+    trigger = name.type == "trigger"
+    # BioSemi's Status is bits, whatever ranges the header gives. Of EDF, the header's line makes the codes.
+    bits = trigger and bdf
+    if signal.calibration and not bits:
+        # A code has no unit, though some headers give one.
+        unit, factor, _ = (None, 1.0, None) if trigger else unit_factor(signal.unit, name.type)
         gain, zero = signal.calibration
         scale, offset = float(gain) * factor, float(zero) * factor
     return Channel(
@@ -195,7 +201,7 @@ def _channel(signal: EdfSignal, name: Name) -> Channel:
         unit=unit,
         scale=scale,
         offset=offset,
-        calibrated=name.type == "trigger" or signal.calibration is not None,
+        calibrated=bits or signal.calibration is not None,
         digital_min=signal.digital_min,
         digital_max=signal.digital_max,
         physical_min=None if signal.physical_min is None else float(signal.physical_min),

@@ -54,20 +54,16 @@ def _ruled(channel: Channel, rules: Mapping[str, ChannelRule]) -> Channel:
     # Back to the unit found, then to the canonical unit of the type it has now.
     _, before, _ = unit_factor(channel.unit_found, channel.type)
     unit, factor, _ = unit_factor(found, kind)
-    # Triggers are codes, not quantities: their integers are the values.
-    values: dict[str, object] = {"unit": None, "scale": 1.0, "offset": 0.0, "calibrated": True}
-    if kind != "trigger":
-        values = {
-            "unit": unit,
-            "scale": channel.scale / before * factor,
-            "offset": channel.offset / before * factor,
-        }
+    if kind == "trigger":  # a code has no unit: its values are those that the file gives
+        unit, factor = None, 1.0
     return channel.model_copy(
         update={
             **known.fields(),
             "mapped": mapped,
             "unit_found": found,
-            **values,
+            "unit": unit,
+            "scale": channel.scale / before * factor,
+            "offset": channel.offset / before * factor,
             "reference": rule.reference or known.reference or channel.reference,
             "status": rule.status or channel.status,
             "position": rule.position or channel.position,

@@ -131,7 +131,7 @@ def test_s04_physical_values_equal_mne(name: str) -> None:
             got = outcome.arrays[0][i] * channel.scale + channel.offset
             np.testing.assert_allclose(got, expected[i] * 1e6, rtol=1e-9, atol=1e-6)
             checked += 1
-    assert checked >= 0.8 * len(channels)
+    assert checked >= 0.9 * len(channels) > 0
 
 
 @needs_data

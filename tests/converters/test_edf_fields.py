@@ -203,6 +203,16 @@ def test_s07_status_channel_is_not_scaled(tmp_path: Path) -> None:
     assert flags == ()
 
 
+def test_s07_triggers_of_edf_are_the_values_that_its_header_makes(tmp_path: Path) -> None:
+    """edf.html knows no signal that is not scaled: 8-bit codes may lie over all 16 bits."""
+    fields = {"label": "TRIGGER", "unit": "uV", "physical": ("0", "255"), "digital": ("-32768", "32767")}
+    channel, flags = one_channel(tmp_path, False, **fields)
+    assert (channel.type, channel.unit, channel.unit_found, channel.calibrated) == ("trigger", None, "uV", True)
+    codes = np.array([-32768, 32767]) * channel.scale + channel.offset
+    np.testing.assert_allclose(codes, [0, 255], atol=1e-9)
+    assert flags == ()
+
+
 # --- identity and small fields ----------------------------------------------------------------------
 
 
