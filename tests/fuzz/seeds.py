@@ -12,16 +12,12 @@ import numpy as np
 import soundfile
 
 from converters import edf_bytes, wfdb_bytes
-from fuzz.oracles import check_edf
+from fuzz.oracles import check_edf, check_wfdb
 from harmonize_converters.contract import Converter, SourceFiles
 from harmonize_converters.edf import EdfConverter
 from harmonize_converters.wfdb import WfdbConverter
 
 Files = dict[str, bytes]
-
-
-def no_check(source: SourceFiles, arrays: list[np.ndarray]) -> None:
-    """For formats whose files carry checksums, which the converter compares."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class Target:
 
     converter: Converter
     folders: tuple[Files, ...]
-    check: Callable[[SourceFiles, list[np.ndarray]], None] = no_check
+    check: Callable[[SourceFiles, list[np.ndarray]], None]
 
 
 def _edf(bdf: bool) -> tuple[Files, ...]:
@@ -116,5 +112,5 @@ def targets() -> dict[str, Target]:
     return {
         "edf": Target(EdfConverter(), _edf(False), check_edf),
         "bdf": Target(EdfConverter(), _edf(True), check_edf),
-        "wfdb": Target(WfdbConverter(), _wfdb()),
+        "wfdb": Target(WfdbConverter(), _wfdb(), check_wfdb),
     }
