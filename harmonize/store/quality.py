@@ -96,20 +96,22 @@ class StreamStatistics:
             return
         absent = self._absent(windows)
         values = windows.astype(np.float64)
-        if absent is not None:
-            values[absent] = np.nan
-            low, high = np.fmin.reduce(values, axis=2), np.fmax.reduce(values, axis=2)
+        n_present: np.ndarray | int = windows.shape[1] * windows.shape[2]
+        if absent is None:
+            clean = np.ones(windows.shape[:2], bool)
+            low, high = windows.min(axis=(1, 2)).astype(np.float64), windows.max(axis=(1, 2)).astype(np.float64)
         else:
-            low, high = windows.min(axis=2).astype(np.float64), windows.max(axis=2).astype(np.float64)
-        self._min = np.fmin(self._min, np.fmin.reduce(low, axis=1))
-        self._max = np.fmax(self._max, np.fmax.reduce(high, axis=1))
-        self._present += windows.shape[1] * windows.shape[2] - (absent.sum(axis=(1, 2)) if absent is not None else 0)
-        self._count_rails(values, low, high)
+            values[absent] = np.nan
+            clean = np.logical_not(absent.any(axis=2))
+            n_present = n_present - absent.sum(axis=(1, 2))
+            low, high = (reduction.reduce(values, axis=(1, 2)) for reduction in (np.fmin, np.fmax))
+        self._min, self._max = np.fmin(self._min, low), np.fmax(self._max, high)
+        self._present += n_present
+        self._count_rails(values, (low <= self._low) | (high >= self._high))
         self._add_moments(values, absent is not None)
         if windows.shape[2] == self._window:
-            clean = np.ones(low.shape, bool) if absent is None else np.logical_not(absent.any(axis=2))
             self._judged += clean.sum(axis=1)
-            self._flat += (clean & (low == high)).sum(axis=1)
+            self._flat += (clean & _unchanging(windows)).sum(axis=1)
             self._add_spectra(values, clean)
             self._windows += windows.shape[1]
 
@@ -121,14 +123,12 @@ class StreamStatistics:
             absent = ~np.isfinite(windows) if absent is None else absent | ~np.isfinite(windows)
         return absent if absent is not None and absent.any() else None
 
-    def _count_rails(self, values: np.ndarray, low: np.ndarray, high: np.ndarray) -> None:
-        """Only windows whose extremes reach the declared range are looked at again."""
-        reached = (low <= self._low[:, None]) | (high >= self._high[:, None])
-        for channel in np.flatnonzero(reached.any(axis=1)):
-            near = values[channel, reached[channel]]
+    def _count_rails(self, values: np.ndarray, reached: np.ndarray) -> None:
+        """Only channels that reach the ends of their declared range are looked at again."""
+        for channel in np.flatnonzero(reached):
             bottom, top = self._low[channel], self._high[channel]
-            self._rail[channel] += np.count_nonzero((near <= bottom) | (near >= top))
-            self._outside[channel] += np.count_nonzero((near < bottom) | (near > top))
+            self._rail[channel] += np.count_nonzero((values[channel] <= bottom) | (values[channel] >= top))
+            self._outside[channel] += np.count_nonzero((values[channel] < bottom) | (values[channel] > top))
 
     def _add_moments(self, values: np.ndarray, with_nan: bool) -> None:
         """Sums of whole numbers, exact, for up to 16 bits; else of differences from each channel's first sample."""
@@ -140,7 +140,7 @@ class StreamStatistics:
         if with_nan:
             flat = np.nan_to_num(flat)
         self._sum += flat.sum(axis=1)
-        self._squares += np.einsum("ct,ct->c", flat, flat)
+        self._squares += np.einsum("ct,ct->c", flat, flat)  # not BLAS, whose threads would get in each other's way
 
     def _add_spectra(self, values: np.ndarray, clean: np.ndarray) -> None:
         """Every ``_every``-th window of the stream."""
@@ -193,6 +193,16 @@ class StreamStatistics:
         return {
             name: [value if isfinite(value) else None for value in column.tolist()] for name, column in columns.items()
         }
+
+
+def _unchanging(windows: np.ndarray) -> np.ndarray:
+    """Which windows, of (channel, window, time), hold one value only. A few samples of each tell for most."""
+    size = windows.shape[2]
+    probes = windows[:, :, [0, size // 3, 2 * size // 3, size - 1]]
+    same = (probes == probes[..., :1]).all(axis=2)
+    candidates = windows[same]
+    same[same] = (candidates == candidates[:, :1]).all(axis=1)
+    return np.asarray(same)
 
 
 @dataclass(frozen=True)
