@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint types fuzz bench docs schemas clean
+.PHONY: demo test lint types fuzz crash bench docs schemas clean
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -27,6 +27,9 @@ types: .venv/ready
 
 fuzz: .venv/ready
 	PYTHONPATH=tests $(BIN)/python -m fuzz
+
+crash: .venv/ready
+	PYTHONPATH=tests $(BIN)/python -m crash
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.run

@@ -1,0 +1,1 @@
+"""Conversions that are killed: ``PYTHONPATH=tests python -m crash`` (issue 5, point 3)."""
