@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-BLOCK_BYTES = 1024 * 1024
+BLOCK_BYTES = 384 * 1024
 """Blocks that converters are asked for, as ``harmonize.ingest.write`` does."""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from harmonize_converters._edf_layout import Layout
 from harmonize_converters._edf_onsets import RecordRun
-from harmonize_converters._edf_read import read_onsets, read_rows
+from harmonize_converters._edf_read import read_onset, read_rows
 from harmonize_converters._edf_tal import parse_tals
 from harmonize_converters._fields import decode_text, is_utf8
 from harmonize_converters.contract import ConversionError, FoundAnnotation
@@ -50,7 +50,7 @@ def _says_something(rows: np.ndarray) -> np.ndarray:
 
 def _start_s(handle: BinaryIO, layout: Layout, record: int) -> float:
     """When a record starts: by its time-keeping list, else as in a file without gaps."""
-    onset_s = float(read_onsets(handle, layout, record, 1)[0])
+    onset_s = read_onset(handle, layout, record)
     return record * float(layout.header.record_s) if math.isnan(onset_s) else onset_s
 
 

@@ -51,7 +51,6 @@ class EdfSignal:
     samples: int
     """Samples in one data record."""
 
-    @property
     def calibration(self) -> tuple[Fraction, Fraction] | None:
         """Gain and offset from digital to physical values; None where the ranges are no two points of a line
         (FIDELITY S04)."""

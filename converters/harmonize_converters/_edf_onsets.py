@@ -35,33 +35,44 @@ def parse_onsets(starts: np.ndarray) -> np.ndarray:
     """Onsets in s, float64 (record,), from each record's first annotation signal, uint8 (record, byte). NaN
     where a record does not begin with a time-keeping list.
 
-    Plain numbers ("+12.5" and two bytes 0x14) are read column by column, all records at once; all else is left
-    to ``first_onset``.
+    Plain numbers ("+12.5" and two bytes 0x14) are read column by column, all of one length and one place of the
+    point at once; all else is left to ``first_onset``.
     """
     head = starts[:, : _EXACT_DIGITS + 4]  # sign, point, end marks
     ends = (head[:, :-1] == 0x14) & (head[:, 1:] == 0x14)
-    end = ends.argmax(axis=1)
-    head = head[:, : int(end.max(initial=0))]
-    digit, point = (head >= ord("0")) & (head <= ord("9")), head == ord(".")
-    before = np.arange(head.shape[1]) < end[:, None]
-    allowed = digit | (point & (point.cumsum(axis=1) == 1))
-    allowed[:, :1] = digit[:, :1] | (head[:, :1] == ord("+")) | (head[:, :1] == ord("-"))
-    allowed[:, 1:2] &= digit[:, 1:2] | digit[:, :1]  # a digit before the point
-    n_digits = (digit & before).sum(axis=1)
-    plain = ends.any(axis=1) & (allowed | ~before).all(axis=1) & (n_digits >= 1) & (n_digits <= _EXACT_DIGITS)
-    value, scale = np.zeros(len(head), np.int64), np.ones(len(head), np.int64)
-    behind = np.zeros(len(head), bool)
-    for at in range(head.shape[1]):
-        here = digit[:, at] & before[:, at] & plain
-        value[here] = value[here] * 10 + (head[here, at] - ord("0"))
-        scale[here & behind] *= 10
-        behind |= point[:, at]
-    onsets = value / scale
-    onsets[starts[:, 0] == ord("-")] *= -1
+    end = ends.argmax(axis=1)  # 0 where there is none: no number
+    body = head[:, : max(1, int(end.max(initial=0)))]
+    points = body == ord(".")
+    point = np.where(points.any(axis=1), np.minimum(points.argmax(axis=1), end), end)
+    onsets, plain = np.empty(len(head)), np.zeros(len(head), bool)
+    # Records of one form follow each other: onsets only grow.
+    cuts = np.flatnonzero((np.diff(end) != 0) | (np.diff(point) != 0)) + 1
+    for first, stop in pairwise([0, *cuts.tolist(), len(head)]):
+        if stop > first:
+            rows = slice(first, stop)
+            onsets[rows], plain[rows] = _plain_numbers(body[rows], int(end[first]), int(point[first]))
     for record in np.flatnonzero(~plain):
         onset_s = first_onset(starts[record].tobytes())
         onsets[record] = np.nan if onset_s is None else onset_s
     return onsets
+
+
+def _plain_numbers(head: np.ndarray, end: int, point: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of one form, their point at column ``point`` (``end``: none), and which rows hold such a number."""
+    first = head[:, :1]
+    minus = (first == ord("-")).ravel()
+    signed = (first == ord("+")).ravel() | minus
+    digits = head[:, :end] - np.uint8(ord("0"))  # what is no digit is above 9
+    if point < end:
+        digits = np.delete(digits, point, axis=1)
+    n_digits = digits.shape[1] - signed
+    plain = (n_digits >= 1) & (n_digits <= _EXACT_DIGITS) & (point - signed >= 1)
+    wrong = digits > 9
+    plain &= ~wrong[:, 1:].any(axis=1) & (signed | ~wrong[:, :1].any(axis=1))
+    digits = np.where(wrong, 0, digits)[:, -_EXACT_DIGITS - 1 :]
+    value = digits @ (10 ** np.arange(digits.shape[1], dtype=np.int64)[::-1])
+    scaled = value / 10.0 ** max(0, end - point - 1)
+    return np.where(minus, -scaled, scaled), np.asarray(plain)
 
 
 def tolerance_s(record_s: float, most_samples: int) -> float:

@@ -7,6 +7,7 @@ map would end the process (SIGBUS).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
@@ -14,8 +15,9 @@ import numpy as np
 
 from harmonize_converters._edf_layout import Layout
 from harmonize_converters._edf_onsets import ONSET_BYTES, RecordRun, breaks, parse_onsets, tolerance_s
+from harmonize_converters._edf_tal import first_onset
 from harmonize_converters._frames import copy_run
-from harmonize_converters._open import read_into
+from harmonize_converters._open import read_at, read_into
 from harmonize_converters.contract import Block, ConversionError
 
 _PIECE_BYTES = 384 * 1024
@@ -28,8 +30,9 @@ class _OnsetCheck:
     """Compares the onsets of records, taken in order, with the runs that were described."""
 
     def __init__(self, layout: Layout, runs: Sequence[RecordRun]) -> None:
-        self._starts: list[np.ndarray] = []
-        self._first = self._taken = 0
+        length = min(layout.annotations[0][1], ONSET_BYTES) if layout.annotations else 0
+        self._starts = np.empty((_CHECKED_RECORDS, length), np.uint8)
+        self._first = self._held = 0
         self._record_s = float(layout.header.record_s)
         self._tolerance_s = layout_tolerance_s(layout)
         self._breaks = np.array([run.first for run in runs[1:]], np.int64)
@@ -38,18 +41,21 @@ class _OnsetCheck:
 
     def take(self, starts: np.ndarray) -> None:
         """The next records: the first bytes of their annotation signals, uint8 (record, byte); not kept."""
-        self._starts.append(starts.copy())
-        self._taken += len(starts)
-        if self._taken - self._first >= _CHECKED_RECORDS:
-            self.check()
+        while len(starts):
+            n = min(len(starts), _CHECKED_RECORDS - self._held)
+            self._starts[self._held : self._held + n] = starts[:n]
+            self._held += n
+            starts = starts[n:]
+            if self._held == _CHECKED_RECORDS:
+                self.check()
 
     def check(self) -> None:
         """Compare what was taken since the last time. A continuous file may leave onsets out: those records
         follow the one before."""
-        if not self._starts:
+        first, starts = self._first, self._starts[: self._held]
+        if not starts.size:
             return
-        first, starts = self._first, np.concatenate(self._starts)
-        self._first, self._starts = self._taken, []
+        self._first, self._held = first + len(starts), 0
         onsets = fill_onsets(parse_onsets(starts), self._before_s, self._record_s, self._required, first)
         with_before = np.concatenate([[self._before_s], onsets])
         found = breaks(with_before, self._record_s, self._tolerance_s, first - 1)
@@ -75,6 +81,14 @@ def fill_onsets(onsets: np.ndarray, before_s: float, record_s: float, required: 
     for at in absent:
         onsets[at] = (onsets[at - 1] if at else before_s) + record_s
     return onsets
+
+
+def read_onset(handle: BinaryIO, layout: Layout, record: int) -> float:
+    """Onset of one record in s, NaN where it has none."""
+    offset, length = layout.annotations[0]
+    where = layout.header.data_start + record * layout.header.record_bytes + offset
+    onset_s = first_onset(read_at(handle, where, min(length, ONSET_BYTES)))
+    return math.nan if onset_s is None else onset_s
 
 
 def read_onsets(handle: BinaryIO, layout: Layout, first: int, count: int) -> np.ndarray:
@@ -119,9 +133,9 @@ def _read_records(handle: BinaryIO, layout: Layout, runs: Sequence[RecordRun], c
     header, record_bytes = layout.header, layout.header.record_bytes
     count = min(count, layout.n_records)
     piece = min(count, max(1, _PIECE_BYTES // record_bytes))
-    # The spare byte in front lets a 24-bit sample be read as the upper three bytes of a 32-bit one.
-    buffer = np.zeros(1 + piece * record_bytes, np.uint8)
-    frames, records = _frames(buffer, layout, piece), buffer[1:].reshape(piece, record_bytes)
+    buffer = np.zeros(_spare(layout) + piece * record_bytes, np.uint8)
+    frames, taken = _frames(buffer, layout, piece), buffer[_spare(layout) :]
+    records = taken.reshape(piece, record_bytes)
     widths = [layout.samples(run.stream) for run in layout.runs]
     check = _OnsetCheck(layout, runs)
     for at in range(0, layout.n_records, count):
@@ -130,7 +144,7 @@ def _read_records(handle: BinaryIO, layout: Layout, runs: Sequence[RecordRun], c
         for begin in range(0, n, piece):
             stop = min(begin + piece, n)
             size = (stop - begin) * record_bytes
-            read_into(handle, header.data_start + (at + begin) * record_bytes, buffer.data[1 : 1 + size])
+            read_into(handle, header.data_start + (at + begin) * record_bytes, taken.data[:size])
             for run, width in zip(layout.runs, widths, strict=True):
                 copy_run(frames[: stop - begin], run, outs[run.stream][:, begin * width : stop * width])
             if layout.annotations:
@@ -145,9 +159,18 @@ def _frames(buffer: np.ndarray, layout: Layout, n: int) -> np.ndarray:
     """The records of ``buffer`` (spare byte first) as (record, sample), without copying. BDF samples are
     the upper 24 bits of 32 here, until ``_finish``."""
     header = layout.header
-    kind, offset = ("<i4", 0) if header.bdf else ("<i2", 1)
     strides = (header.record_bytes, header.sample_bytes)
-    return np.ndarray((n, header.record_samples), kind, buffer.data, offset, strides)
+    return np.ndarray((n, header.record_samples), _kind(layout), buffer.data, 0, strides)
+
+
+def _spare(layout: Layout) -> int:
+    """Bytes in front of the samples of a buffer: one lets a 24-bit sample be read as the upper three bytes of a
+    32-bit one."""
+    return 1 if layout.header.bdf else 0
+
+
+def _kind(layout: Layout) -> str:
+    return "<i4" if layout.header.bdf else "<i2"
 
 
 def _finish(out: np.ndarray, layout: Layout) -> np.ndarray:
@@ -181,8 +204,7 @@ def _read_parts(handle: BinaryIO, layout: Layout, runs: Sequence[RecordRun], blo
 def read_signal(handle: BinaryIO, layout: Layout, signal: int, record: int, begin: int, n: int) -> np.ndarray:
     """``n`` samples of one signal in one record; of BDF as the upper 24 bits of 32."""
     header = layout.header
-    buffer = np.zeros(1 + n * header.sample_bytes, np.uint8)
+    buffer = np.zeros(_spare(layout) + n * header.sample_bytes, np.uint8)
     where = record * header.record_samples + layout.offset(signal) + begin
-    read_into(handle, header.data_start + where * header.sample_bytes, buffer.data[1:])
-    kind, skip = ("<i4", 0) if header.bdf else ("<i2", 1)
-    return np.ndarray(n, kind, buffer.data, skip, (header.sample_bytes,))
+    read_into(handle, header.data_start + where * header.sample_bytes, buffer.data[_spare(layout) :])
+    return np.ndarray(n, _kind(layout), buffer.data, 0, (header.sample_bytes,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache, lru_cache
 from typing import Any
@@ -53,7 +53,7 @@ class Name:
 
     def fields(self) -> dict[str, Any]:
         """What it says of a ``Channel``."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @cache
@@ -68,13 +68,16 @@ def _aliases() -> dict[str, str]:
 def canonical_names(labels: Sequence[str]) -> list[Name]:
     """Names of all channels of one recording. Where a neighbour is called "A3" or "B12", "A1" is no mastoid and
     "C3" not the electrode over the motor cortex: they are places in a system of their own, "local:A1"."""
-    others = [of for sign, of in _OTHER_SYSTEMS if any(sign.fullmatch(_bare(label)) for label in labels)]
+    bare = list(map(_bare, labels))
+    others = [of for sign, of in _OTHER_SYSTEMS if any(map(sign.fullmatch, bare))]
 
-    def foreign(label: str) -> bool:
-        return any(of.fullmatch(part.strip()) for of in others for part in _bare(label).split("-"))
+    def foreign(text: str) -> bool:
+        return any(of.fullmatch(part.strip()) for of in others for part in text.split("-"))
 
-    names = map(canonical_name, labels)
-    return [_local(label) if foreign(label) else name for label, name in zip(labels, names, strict=True)]
+    return [
+        _local(label) if others and foreign(text) else canonical_name(label)
+        for label, text in zip(labels, bare, strict=True)
+    ]
 
 
 def _local(label: str) -> Name:
@@ -82,6 +85,7 @@ def _local(label: str) -> Name:
     return Name(LOCAL + _bare(label), _unknown(label).type, False, reference.group(1).upper() if reference else None)
 
 
+@lru_cache(maxsize=4096)
 def _bare(label: str) -> str:
     """What is left of a label without its type and reference."""
     text = " ".join(label.split()).rstrip(". ")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import BinaryIO
 
 import numpy as np
@@ -13,7 +14,7 @@ from harmonize_converters._edf_events import annotation_events, trigger_events
 from harmonize_converters._edf_header import EdfSignal, is_edf, parse_prefilter, who
 from harmonize_converters._edf_layout import Layout, read_layout
 from harmonize_converters._edf_onsets import RecordRun, drifts, record_runs
-from harmonize_converters._edf_read import fill_onsets, layout_tolerance_s, read_blocks, read_onsets
+from harmonize_converters._edf_read import fill_onsets, layout_tolerance_s, read_blocks, read_onset, read_onsets
 from harmonize_converters._frames import stream_name
 from harmonize_converters._open import check_size, opened
 from harmonize_converters.channels import Name, canonical_names, modality_of, stream_flags, unit_factor
@@ -144,7 +145,7 @@ def _runs(handle: BinaryIO, layout: Layout) -> tuple[list[RecordRun], set[str]]:
             message = "A discontinuous file must have an annotation signal with the onsets of its records."
             raise ConversionError("invalid_header", message, "byte 192")
         return [RecordRun(0, n, 0.0)], set()
-    first_s, last_s = (float(read_onsets(handle, layout, at, 1)[0]) for at in (0, n - 1))
+    first_s, last_s = (read_onset(handle, layout, at) for at in (0, n - 1))
     if declared and np.isnan([first_s, last_s]).any():
         raise ConversionError("corrupt", "A data record has no onset.", "first or last data record")
     first_s = 0.0 if np.isnan(first_s) else first_s
@@ -185,15 +186,17 @@ def _described_runs(layout: Layout, description: Description) -> list[RecordRun]
     return [RecordRun(one.start // samples, one.n_samples // samples, one.onset_s) for one in segments]
 
 
+@lru_cache(maxsize=4096)  # the channels of a data set repeat from file to file
 def _channel(signal: EdfSignal, name: Name, bdf: bool) -> Channel:
     unit, scale, offset = None, 1.0, 0.0
     trigger = name.type == "trigger"
     # BioSemi's Status is bits, whatever ranges the header gives. Of EDF, the header's line makes the codes.
     bits = trigger and bdf
-    if signal.calibration and not bits:
+    calibration = None if bits else signal.calibration()
+    if calibration is not None:
         # A code has no unit, though some headers give one.
         unit, factor, _ = (None, 1.0, None) if trigger else unit_factor(signal.unit, name.type)
-        gain, zero = signal.calibration
+        gain, zero = calibration
         scale, offset = float(gain) * factor, float(zero) * factor
     return Channel(
         label=signal.label,
@@ -201,7 +204,7 @@ def _channel(signal: EdfSignal, name: Name, bdf: bool) -> Channel:
         unit=unit,
         scale=scale,
         offset=offset,
-        calibrated=bits or signal.calibration is not None,
+        calibrated=bits or calibration is not None,
         digital_min=signal.digital_min,
         digital_max=signal.digital_max,
         physical_min=None if signal.physical_min is None else float(signal.physical_min),

@@ -28,7 +28,7 @@ from harmonize_converters.contract import Block, ConversionError, FoundFile
 from harmonize_converters.events import read_events
 from harmonize_schemas import Annotation, Recording, SourceFile
 
-BLOCK_BYTES = 1024 * 1024
+BLOCK_BYTES = 384 * 1024
 """What passes from a converter into parts, hashes and statistics at a time: small enough for a core's cache."""
 
 
