@@ -83,6 +83,9 @@ def convert_command(
     ] = os.cpu_count() or 1,
     codec: Annotated[Codec, typer.Option(help="How samples are compressed; all are lossless.")] = "lz4",
     privacy: PrivacyMode = None,
+    checksum: Annotated[
+        bool, typer.Option("--checksum", help="Tell changed sources by SHA-256, not by size and time.")
+    ] = False,
     key: KeyFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -96,7 +99,8 @@ def convert_command(
         with report, process_pool(workers) as executor:
             outcome = convert(
                 list(sources), into, dataset, recipe, executor,
-                key=load_key(key), codec=codec, workers=max(1, workers), privacy=privacy, progress=report.update,
+                key=load_key(key), codec=codec, workers=max(1, workers), privacy=privacy, checksum=checksum,
+                progress=report.update,
             )  # fmt: skip
     except KeyboardInterrupt:
         err.print("Interrupted: running tasks end now; the store stays as its last commit left it.")
@@ -109,6 +113,7 @@ def convert_command(
                 "converted": outcome.converted,
                 "unchanged": outcome.unchanged,
                 "failures": outcome.failures,
+                "vanished": outcome.vanished,
                 "side_files": outcome.side_files,
                 "raw_bytes": outcome.raw_bytes,
                 "seconds": outcome.seconds,
@@ -126,6 +131,8 @@ def _print_outcome(outcome: Outcome) -> None:
         f"{len(outcome.failures)} failed; {outcome.raw_bytes / 1e6:.1f} MB in {outcome.seconds:.1f} s "
         f"({outcome.converted / outcome.seconds:.1f} recordings/s, {rate:.1f} MB/s); store version {outcome.version}"
     )
+    if outcome.vanished:
+        out.print(f"{outcome.vanished} recordings of the store have no source any more; they stay as they are.")
     _print_side_files(outcome.side_files)
     if outcome.failures:
         out.print(failures_table(outcome.failures))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,15 +16,16 @@ import polars as pl
 from pydantic import ValidationError
 
 from harmonize.ingest.facts import Facts, Surroundings
-from harmonize.ingest.find import find
+from harmonize.ingest.find import Walked, group, walk
 from harmonize.ingest.identify import Draft, Known, Policy, draft, first_starts
 from harmonize.ingest.plan import Task, plan, raw_bytes
 from harmonize.ingest.privacy import ProjectKey, load_key
 from harmonize.ingest.recipes import load_recipe
 from harmonize.ingest.registry import converters
+from harmonize.ingest.rerun import nothing_changed, remember, roots_of, tree_digest
 from harmonize.ingest.rows import failure_row
 from harmonize.ingest.values import resolve
-from harmonize.ingest.write import converter_errors, run_task
+from harmonize.ingest.write import converter_errors, hash_all, run_task
 from harmonize.store import Store, catalog, create_store, open_store
 from harmonize.store.catalog import Batch, Row
 from harmonize.store.shards import Codec
@@ -60,6 +62,7 @@ class Outcome:
     side_files: Counter[str]
     raw_bytes: int
     seconds: float
+    vanished: int = 0
 
 
 @dataclass
@@ -70,6 +73,8 @@ class Scan:
     drafts: list[Draft] = field(default_factory=list)
     failures: list[Row] = field(default_factory=list)
     unchanged: int = 0
+    vanished: list[Row] = field(default_factory=list)
+    """Rows of recordings whose sources are no longer in the folders that they were found in."""
     side_files: Counter[str] = field(default_factory=Counter)
     files: dict[str, FoundFile] = field(default_factory=dict)
     """Source id to the file it stands for: for the user's eyes, never stored."""
@@ -95,12 +100,19 @@ def scan(
     store: Store | None,
     executor: Executor | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
+    *,
+    walked: Walked | None = None,
+    checksum: bool = False,
 ) -> Scan:
-    """Everything before writing: what is found, described from headers, and named without identifying it."""
+    """Everything before writing: what is found, described from headers, and named without identifying it.
+
+    ``walked`` is what ``find.walk`` gave for ``sources``, where it was called already. ``checksum``: a source that is
+    in the store counts as changed by its files' SHA-256 and not by their sizes and times.
+    """
     result, state = Scan(policy), Progress()
     progress(state)
-    recipe = policy.recipe
-    found = find(sources, converters(), recipe)
+    recipe, paths = policy.recipe, list(sources)
+    found = group(walked or walk(paths, recipe), converters(), recipe)
     state.stage, state.sources = "describe", len(found.sources)
     progress(state)
     result.side_files = found.side_files
@@ -110,11 +122,12 @@ def scan(
     known = {row["source"]: row for row in rows.iter_rows(named=True) if row["dataset"] == recipe.dataset}
     around = result.surroundings = Surroundings(recipe)
     facts = {source.key: around.facts(source) for source in found.sources}
-    todo = [
-        source
-        for source in found.sources
-        if _is_new(result, known.get(policy.source_id(source.key)), source, facts[source.key])
-    ]
+    before = {source.key: known.get(policy.source_id(source.key)) for source in found.sources}
+    same = _same_bytes(store, [one for one in found.sources if before[one.key]], before, executor) if checksum else None
+    todo = [one for one in found.sources if _is_new(result, before[one.key], one, facts[one.key], same)]
+    seen = {policy.source_id(file.key) for file, _ in found.failures} | {policy.source_id(s.key) for s in found.sources}
+    roots = roots_of(policy, paths)
+    result.vanished = [row for key, row in known.items() if row["source_root"] in roots and key not in seen]
     chunks = [todo[i : i + DESCRIBE_CHUNK] for i in range(0, len(todo), DESCRIBE_CHUNK)]
     described: list[Known] = []
     for chunk, answers in zip(chunks, _map(executor, describe_all, chunks), strict=True):
@@ -131,11 +144,11 @@ def scan(
     result.known = described
     first = first_starts((one.subject(policy), one.start(policy)) for one in described)
     again = {policy.source_id(one.source.key) for one in described}
-    before = frozenset(row["subject"] for key, row in known.items() if key not in again and row["subject"])
+    earlier = frozenset(row["subject"] for key, row in known.items() if key not in again and row["subject"])
     for item in described:
         source = item.source
         try:
-            one = draft(policy, converters()[source.converter], item, first, before)
+            one = draft(policy, converters()[source.converter], item, first, earlier)
         except ValidationError as error:  # what a path or header says is not in the schema's words
             fields = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
             _fail(result, source.primary, source, ConversionError("schema_mismatch", f"Fields: {fields}."))
@@ -145,12 +158,35 @@ def scan(
     return result
 
 
-def _is_new(result: Scan, known: dict[str, Any] | None, source: SourceFiles, facts: Facts) -> bool:
-    """Whether a source is to be converted: it is not in the store, or it or what reads it has changed."""
+def _same_bytes(
+    store: Store | None, sources: Sequence[SourceFiles], rows: Mapping[str, Row | None], executor: Executor | None
+) -> frozenset[str]:
+    """Keys of the sources whose files have the SHA-256 that the store remembers."""
+    table = store.sources.filter(pl.col("role") != "events") if store else pl.DataFrame()
+    remembered = {
+        name: rows["sha256"].to_list() for (name,), rows in table.group_by("recording_id", maintain_order=True)
+    }
+    chunks = [sources[i : i + DESCRIBE_CHUNK] for i in range(0, len(sources), DESCRIBE_CHUNK)]
+    found = chain.from_iterable(_map(executor, hash_all, chunks))
+    return frozenset(
+        source.key
+        for source, hashes in zip(sources, found, strict=True)
+        if (row := rows[source.key]) and hashes == remembered.get(row["recording_id"])
+    )
+
+
+def _is_new(
+    result: Scan, known: Row | None, source: SourceFiles, facts: Facts, same_bytes: frozenset[str] | None
+) -> bool:
+    """Whether a source is to be converted: it is not in the store, or it or what reads it has changed.
+    ``same_bytes``: the sources whose files have not changed, where that was looked into."""
     if known is None:
         return True
     policy, converter = result.policy, converters()[source.converter]
-    same = known["source_state"] == policy.source_state(source, facts)
+    state = policy.source_state(source, facts)
+    same = known["source_state"] == state
+    if same_bytes is not None:  # what lies around it counts all the same
+        same = source.key in same_bytes and known["source_state"].partition("-")[2] == state.partition("-")[2]
     if not same and known["source_root"] != policy.source_root(source.primary):
         _fail(result, source.primary, source, ConversionError("source_conflict"))
         return False
@@ -186,6 +222,7 @@ def convert(
     codec: Codec = "lz4",
     workers: int = 1,
     privacy: Literal["pseudonym", "keep"] | None = None,
+    checksum: bool = False,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
     """Convert files and folders into a store, which is made where there is none.
@@ -204,6 +241,8 @@ def convert(
 
     privacy
         Goes over what the recipe says; "keep" is for data that are public already.
+    checksum
+        Tell changed sources by SHA-256 instead of by size and time: reads every file again.
 
     Raises
     ------
@@ -220,7 +259,12 @@ def convert(
     policy = Policy(plan_recipe, recipe_sha256, key or load_key())
     root = Path(into)
     create_store(root, policy.key.key_id)
-    found = scan(paths, policy, open_store(root), executor, progress)
+    walked = walk(paths, plan_recipe)
+    digest, store = tree_digest(policy, walked), open_store(root)
+    if not checksum and (known := nothing_changed(store, policy, paths, digest)):
+        took = time.monotonic() - began
+        return Outcome(root, store.version, 0, known[0], known[1], Counter(), 0, took)
+    found = scan(paths, policy, store, executor, progress, walked=walked, checksum=checksum)
     drafts = _without_duplicates(found)
     tasks = plan(drafts, workers)
     state = Progress("write", len(drafts), 0, sum(map(raw_bytes, drafts)), 0, len(found.failures))
@@ -240,8 +284,12 @@ def convert(
     if pending or version is None:
         version = catalog.commit(root, pending)
     _keep_terms(root, policy, version)
+    remember(open_store(root), policy, paths, digest, (row["source"] for row in failures))
     seconds = time.monotonic() - began
-    return Outcome(root, version, converted, found.unchanged, failures, found.side_files, state.bytes_done, seconds)
+    return Outcome(
+        root, version, converted, found.unchanged, failures, found.side_files, state.bytes_done, seconds,
+        len(found.vanished),
+    )  # fmt: skip
 
 
 def _keep_terms(root: Path, policy: Policy, version: int) -> None:

@@ -46,6 +46,16 @@ SIDE_NAMES = frozenset(["license", "readme", "changes", "records", "annotators",
 
 
 @dataclass
+class Walked:
+    """The files below the folders given, by key, as far as the recipe wants them; the others; and those that cannot
+    be taken, with why."""
+
+    files: dict[str, FoundFile] = field(default_factory=dict)
+    unwanted: list[FoundFile] = field(default_factory=list)
+    failures: list[tuple[FoundFile, ConversionError]] = field(default_factory=list)
+
+
+@dataclass
 class Found:
     """What a search came to: sources, files that failed (with why), and counts of side files by suffix."""
 
@@ -59,18 +69,31 @@ def find(paths: Iterable[Path], converters: Mapping[str, Converter], recipe: Rec
 
     Raises ``FileNotFoundError`` for a path that does not exist.
     """
-    found = Found()
-    files: dict[str, FoundFile] = {}
+    return group(walk(paths, recipe), converters, recipe)
+
+
+def walk(paths: Iterable[Path], recipe: Recipe | None = None) -> Walked:
+    """Names, sizes and times of all files, none of them opened. Raises ``FileNotFoundError``."""
+    walked = Walked()
+    files = walked.files
+    choosing = recipe is not None and bool(recipe.files.include or recipe.files.exclude)
     for path in paths:
         for file, error in _walk(path.resolve(strict=True)):
             if error:
-                found.failures.append((file, error))
-            elif recipe is not None and not _wanted(file, recipe):
-                found.side_files[file.path.suffix.lower() or file.path.name.lower()] += 1
+                walked.failures.append((file, error))
+            elif choosing and recipe is not None and not _wanted(file, recipe):
+                walked.unwanted.append(file)
             elif file.key in files and files[file.key].path != file.path:
-                found.failures.append((file, ConversionError("duplicate_source")))
+                walked.failures.append((file, ConversionError("duplicate_source")))
             else:
                 files[file.key] = file
+    return walked
+
+
+def group(walked: Walked, converters: Mapping[str, Converter], recipe: Recipe | None = None) -> Found:
+    """Recognise files by their first bytes, and group them into sources."""
+    found = Found(failures=list(walked.failures), side_files=Counter(map(_kind, walked.unwanted)))
+    files = dict(walked.files)
     by_converter: dict[str, list[FoundFile]] = {name: [] for name in converters}
     rest: list[FoundFile] = []
     bare = _bare_arrays(files, recipe)
@@ -102,9 +125,13 @@ def find(paths: Iterable[Path], converters: Mapping[str, Converter], recipe: Rec
         if error:
             found.failures.append((file, error))
         else:
-            found.side_files[file.path.suffix.lower() or file.path.name.lower()] += 1
+            found.side_files[_kind(file)] += 1
     found.sources.sort(key=lambda source: source.key)
     return found
+
+
+def _kind(file: FoundFile) -> str:
+    return file.path.suffix.lower() or file.path.name.lower()
 
 
 def _bare_arrays(files: Mapping[str, FoundFile], recipe: Recipe | None) -> list[SourceFiles]:
@@ -134,18 +161,25 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 
 def _walk(path: Path) -> Iterator[tuple[FoundFile, ConversionError | None]]:
-    root = path if path.is_dir() else path.parent
     if path.is_file():
-        yield _file(path, root)
+        yield _file(path.as_posix(), path.parent)
         return
-    for folder, names, files in os.walk(path):
-        if "zarr.json" in files:  # a store is no source
-            names.clear()
+    folders = [path.as_posix()]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = os.scandir(folder)
+        except OSError:
+            yield _file(folder, path)[0], ConversionError("unreadable_file", "The folder cannot be listed.")
             continue
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith("."):
-                yield _file(Path(folder, name), root)
+        with entries:
+            here = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda one: one.name)
+        if any(entry.name == "zarr.json" for entry in here):  # a store is no source
+            continue
+        folders += [entry.path for entry in reversed(here) if entry.is_dir(follow_symlinks=False)]
+        for entry in here:
+            if not entry.is_dir():
+                yield _file(entry.path, path, entry)
 
 
 def found_file(path: Path, root: Path) -> FoundFile:
@@ -159,14 +193,16 @@ def root_of(file: FoundFile) -> Path:
     return file.path.parents[len(PurePosixPath(file.key).parts) - 2]
 
 
-def _file(path: Path, root: Path) -> tuple[FoundFile, ConversionError | None]:
-    key = f"{root.name}/{path.relative_to(root).as_posix()}"
-    if path.is_symlink() and not path.resolve().is_relative_to(root):
+def _file(name: str, root: Path, entry: os.DirEntry[str] | None = None) -> tuple[FoundFile, ConversionError | None]:
+    path = Path(name)
+    key = f"{root.name}{name[len(root.as_posix().rstrip('/')) :]}"
+    if (entry or path).is_symlink() and not path.resolve().is_relative_to(root):
         return FoundFile(path, key, 0, 0), ConversionError("path_escape", "A link leads out of the folder given.")
     try:
-        return found_file(path, root), None
+        stat = (entry or path).stat()
     except OSError:
         return FoundFile(path, key, 0, 0), ConversionError("unreadable_file")
+    return FoundFile(path, key, stat.st_size, stat.st_mtime_ns), None
 
 
 def _recognize(file: FoundFile, converters: Mapping[str, Converter]) -> str | None:

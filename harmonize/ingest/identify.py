@@ -69,10 +69,10 @@ class Policy:
         return f"root-{self.key.digest('root', str(root_of(file)))}"
 
     def source_state(self, source: SourceFiles, facts: Facts) -> str:
-        """Keyed digest of the files' sizes and times and of what tables and side files say: equal while nothing
+        """Keyed digests of the files' sizes and times, and of what tables and side files say: equal while nothing
         changed."""
         files = (f"{f.key}:{f.size}:{f.mtime_ns}" for f in source.files)
-        return self.key.digest("state", *files, *facts.state())
+        return f"{self.key.digest('state', *files)}-{self.key.digest('facts', *facts.state())}"
 
     def recording_id(self, key: str) -> str:
         """``dataset/...``: deterministic; the path itself only where that is public."""

@@ -24,7 +24,7 @@ from harmonize.store.geometry import layout_name
 from harmonize.store.parts import ImagePart, SignalPart
 from harmonize.store.quality import StreamStatistics
 from harmonize.store.shards import Codec
-from harmonize_converters.contract import Block, ConversionError, FoundFile
+from harmonize_converters.contract import Block, ConversionError, FoundFile, SourceFiles
 from harmonize_converters.events import read_events
 from harmonize_schemas import Annotation, Recording, SourceFile
 
@@ -118,6 +118,21 @@ def _load(draft: Draft) -> _Loaded:
     return _Loaded(draft, recording, annotations, _blocks(draft))
 
 
+def hash_all(sources: Sequence[SourceFiles]) -> list[list[str] | None]:
+    """SHA-256 of each source's files as they are now, None where one cannot be read; runs in any process."""
+    found: list[list[str] | None] = []
+    known: dict[Path, str] = {}  # many recordings of one file follow each other
+    for source in sources:
+        try:
+            for file in source.files:
+                if file.path not in known:
+                    known[file.path] = _file_sha256(file.path)
+            found.append([known[file.path] for file in source.files])
+        except OSError:
+            found.append(None)
+    return found
+
+
 def _sha256(file: FoundFile) -> str:
     return _sha256_at(file.path, file.size, file.mtime_ns)
 
@@ -125,6 +140,10 @@ def _sha256(file: FoundFile) -> str:
 @lru_cache(maxsize=256)
 def _sha256_at(path: Path, size: int, mtime_ns: int) -> str:
     """Kept in each process: one file can hold thousands of recordings."""
+    return _file_sha256(path)
+
+
+def _file_sha256(path: Path) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

@@ -75,12 +75,16 @@ DERIVED: dict[str, dict[str, pl.DataType]] = {
     "splits": {
         "split": TEXT, "recording_id": TEXT, "group": TEXT, "side": TEXT, "reason": TEXT,
     },
+    "trees": {
+        "dataset": TEXT, "tree": TEXT, "digest": TEXT, "recordings": TEXTS, "failed": TEXTS,
+    },
     "split_runs": {
         "split": TEXT, "method": TEXT, "parameters": TEXT, "seed": INT, "store_version": INT,
         "duplicates_version": INT, "sha256": TEXT,
     },
 }  # fmt: skip
-"""Tables about a store: what recipes say of data sets, and what was computed. They are replaced as a whole, or
+"""Tables about a store: what recipes say of data sets, what was computed, and keyed digests of the folders that runs
+went over. They are replaced as a whole, or
 for one data set or split, and belong to no ``commit``."""
 
 Row = dict[str, Any]

@@ -152,7 +152,9 @@ def create_store(path: Path, key_id: str) -> None:
         return
     path.mkdir(parents=True, exist_ok=True)
     groups = ("signals", "images", "catalog")
-    if foreign := {entry.name for entry in path.iterdir()} - set(groups):
+    # A run killed while zarr wrote metadata leaves a half-written file of this kind, which nobody reads.
+    there = {entry.name for entry in path.iterdir() if entry.suffix != ".partial"}
+    if foreign := there - set(groups):
         raise StoreError(f"{path} is not a store and not empty: it holds {len(foreign)} other entries")
     for name in groups:
         zarr.open_group(path / name, mode="a", zarr_format=3)
