@@ -22,7 +22,7 @@ from harmonize.ingest import KeyFileError, convert, load_key
 from harmonize.ingest.convert import Outcome, scan
 from harmonize.ingest.identify import Policy
 from harmonize.ingest.plan import plan
-from harmonize.ingest.pool import process_pool
+from harmonize.ingest.pool import ClusterError, dask_pool, process_pool
 from harmonize.ingest.recipes import RecipeError, load_recipe
 from harmonize.report.progress import reporter
 from harmonize.report.tables import (
@@ -83,6 +83,12 @@ def convert_command(
     ] = os.cpu_count() or 1,
     codec: Annotated[Codec, typer.Option(help="How samples are compressed; all are lossless.")] = "lz4",
     privacy: PrivacyMode = None,
+    dask: Annotated[
+        str | None, typer.Option(help="A Dask scheduler whose workers do the work, tcp://HOST:8786 (extra [dask]).")
+    ] = None,
+    partition: Annotated[
+        str | None, typer.Option(help="I/N: only the I-th of N parts of the sources, for job arrays.", metavar="I/N")
+    ] = None,
     checksum: Annotated[
         bool, typer.Option("--checksum", help="Tell changed sources by SHA-256, not by size and time.")
     ] = False,
@@ -96,11 +102,11 @@ def convert_command(
     """
     report = reporter(err, quiet=as_json)
     try:
-        with report, process_pool(workers) as executor:
+        with report, dask_pool(dask) if dask else process_pool(workers) as executor:
             outcome = convert(
                 list(sources), into, dataset, recipe, executor,
                 key=load_key(key), codec=codec, workers=max(1, workers), privacy=privacy, checksum=checksum,
-                progress=report.update,
+                partition=_partition(partition), progress=report.update,
             )  # fmt: skip
     except KeyboardInterrupt:
         err.print("Interrupted: running tasks end now; the store stays as its last commit left it.")
@@ -122,6 +128,15 @@ def convert_command(
     else:
         _print_outcome(outcome)
     raise typer.Exit(1 if outcome.failures else 0)
+
+
+def _partition(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise typer.BadParameter(f"{text!r} is no part such as 3/16", param_hint="--partition")
+    return int(part), int(parts)
 
 
 def _print_outcome(outcome: Outcome) -> None:
@@ -284,7 +299,7 @@ def main() -> None:
     """Run the command line; known errors are one line on stderr and exit code 2."""
     try:
         app()
-    except (StoreError, KeyFileError) as error:
+    except (StoreError, KeyFileError, ClusterError) as error:
         err.print(f"[red]Error:[/] {error}", highlight=False)
         raise SystemExit(2) from None
     except RecipeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -223,6 +224,7 @@ def convert(
     workers: int = 1,
     privacy: Literal["pseudonym", "keep"] | None = None,
     checksum: bool = False,
+    partition: tuple[int, int] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
 ) -> Outcome:
     """Convert files and folders into a store, which is made where there is none.
@@ -243,6 +245,9 @@ def convert(
         Goes over what the recipe says; "keep" is for data that are public already.
     checksum
         Tell changed sources by SHA-256 instead of by size and time: reads every file again.
+    partition
+        (i, n), i from 1: convert only the i-th of n parts of the sources. n runs, at the same time or one after the
+        other, on one machine or many, make the store that one run makes.
 
     Raises
     ------
@@ -261,11 +266,14 @@ def convert(
     create_store(root, policy.key.key_id)
     walked = walk(paths, plan_recipe)
     digest, store = tree_digest(policy, walked), open_store(root)
-    if not checksum and (known := nothing_changed(store, policy, paths, digest)):
+    if not checksum and partition is None and (known := nothing_changed(store, policy, paths, digest)):
         took = time.monotonic() - began
         return Outcome(root, store.version, 0, known[0], known[1], Counter(), 0, took)
     found = scan(paths, policy, store, executor, progress, walked=walked, checksum=checksum)
     drafts = _without_duplicates(found)
+    if partition is not None:
+        drafts = [one for one in drafts if _is_mine(one.recording.source.id, partition)]
+        found.failures = [row for row in found.failures if _is_mine(row["source"], partition)]
     tasks = plan(drafts, workers)
     state = Progress("write", len(drafts), 0, sum(map(raw_bytes, drafts)), 0, len(found.failures))
     progress(state)
@@ -284,12 +292,19 @@ def convert(
     if pending or version is None:
         version = catalog.commit(root, pending)
     _keep_terms(root, policy, version)
-    remember(open_store(root), policy, paths, digest, (row["source"] for row in failures))
+    if partition is None:
+        remember(open_store(root), policy, paths, digest, (row["source"] for row in failures))
     seconds = time.monotonic() - began
     return Outcome(
         root, version, converted, found.unchanged, failures, found.side_files, state.bytes_done, seconds,
         len(found.vanished),
     )  # fmt: skip
+
+
+def _is_mine(source: str, partition: tuple[int, int]) -> bool:
+    """Whether a source is in a part: by a hash of its name, so that all runs agree and parts are alike."""
+    part, parts = partition
+    return int(hashlib.sha256(source.encode()).hexdigest(), 16) % parts == part - 1
 
 
 def _keep_terms(root: Path, policy: Policy, version: int) -> None:

@@ -1,4 +1,4 @@
-"""A process pool that spawns, and whose workers do not outlive their parent."""
+"""Where work runs: a process pool that spawns and whose workers do not outlive their parent, or a Dask cluster."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 
 WATCH_EVERY_S = 1.0
+CONNECT_S = 20
+
+
+class ClusterError(Exception):
+    """There is no cluster to work on; the message says why."""
 
 
 @contextmanager
@@ -45,3 +50,28 @@ def _start_worker(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="watch-parent").start()
+
+
+@contextmanager
+def dask_pool(address: str) -> Iterator[Executor]:
+    """The workers of a Dask cluster ("tcp://scheduler:8786") as an executor. They must be able to import harmonize
+    and see sources and store under the same paths; a task whose worker dies is run again on another.
+
+    Raises ``ClusterError`` without the extra ``[dask]``, or where no scheduler answers.
+    """
+    try:
+        from distributed import Client
+    except ModuleNotFoundError:
+        raise ClusterError("Dask is not installed: pip install 'harmonize-biomed[dask]'") from None
+    try:
+        connected = Client(address, timeout=CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"no Dask scheduler answers at {address}") from error
+    with connected as client:
+        executor = client.get_executor(pure=False)
+        try:
+            yield executor
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+        executor.shutdown()

@@ -8,14 +8,17 @@ version of ``recordings`` is a version of the store.
 
 from __future__ import annotations
 
+import random
+import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError
 
 from harmonize.store.errors import StoreError
 from harmonize.store.quality import STATISTICS
@@ -88,6 +91,8 @@ went over. They are replaced as a whole, or
 for one data set or split, and belong to no ``commit``."""
 
 Row = dict[str, Any]
+T = TypeVar("T")
+RETRIES, RETRY_S = 60, 5.0
 
 
 @dataclass
@@ -135,17 +140,28 @@ def commit(root: Path, batch: Batch) -> int:
     for table in ("streams", "annotations", "labels", "sources"):
         if rows[table]:
             write_deltalake(_uri(root, table), _frame(table, rows[table]), mode="append")
-    _update_failures(root, rows["failures"], rows["recordings"])
-    recordings = DeltaTable(_uri(root, "recordings"))
-    if rows["recordings"]:
-        merge = recordings.merge(
-            _frame("recordings", rows["recordings"]),
-            predicate="old.recording_id = new.recording_id",
-            source_alias="new",
-            target_alias="old",
-        )
-        merge.when_matched_update_all().when_not_matched_insert_all().execute()
-    return int(recordings.version())
+    retried(lambda: _update_failures(root, rows["failures"], rows["recordings"]))
+    if not rows["recordings"]:
+        return version_of(root)
+    return retried(lambda: _merge_recordings(root, _frame("recordings", rows["recordings"])))
+
+
+def _merge_recordings(root: Path, frame: pl.DataFrame) -> int:
+    table = DeltaTable(_uri(root, "recordings"))
+    merge = table.merge(frame, predicate="old.recording_id = new.recording_id", source_alias="new", target_alias="old")
+    merge.when_matched_update_all().when_not_matched_insert_all().execute()
+    return int(table.version())
+
+
+def retried(change: Callable[[], T]) -> T:
+    """Make a change to a table that another process may change at the same moment: of two, Delta refuses the later,
+    which is then made to what the other left. Raises ``StoreError`` where that goes on for minutes."""
+    for attempt in range(RETRIES):
+        try:
+            return change()
+        except CommitFailedError:
+            time.sleep(random.uniform(0, min(RETRY_S, 0.05 * 2**attempt)))
+    raise StoreError("other processes keep changing the store; try again when fewer are at it")
 
 
 def _update_failures(root: Path, failures: list[Row], converted: list[Row]) -> None:
