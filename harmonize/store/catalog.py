@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -126,7 +127,7 @@ def _uri(root: Path, table: str) -> str:
 def create_tables(root: Path) -> None:
     """Make the empty tables; tables that are there already stay as they are."""
     for table in TABLES:
-        write_deltalake(_uri(root, table), _frame(table, []), mode="ignore")
+        retried(partial(write_deltalake, _uri(root, table), _frame(table, []), mode="ignore"))
 
 
 def commit(root: Path, batch: Batch) -> int:
@@ -197,10 +198,10 @@ def replace_derived(root: Path, table: str, frame: pl.DataFrame, store_version: 
     remember which version of the store it is of."""
     note = CommitProperties(custom_metadata={"store_version": str(store_version)})
     frame = frame.select(pl.col(name).cast(kind) for name, kind in DERIVED[table].items())
-    there = where is not None and DeltaTable.is_deltatable(_uri(root, table))
-    write_deltalake(
-        _uri(root, table), frame, mode="overwrite", predicate=where if there else None, commit_properties=note
-    )
+    uri = _uri(root, table)
+    if where is not None:  # there must be a table, or another process that makes it now would lose its rows
+        retried(partial(write_deltalake, uri, frame.clear(), mode="ignore", commit_properties=note))
+    retried(partial(write_deltalake, uri, frame, mode="overwrite", predicate=where, commit_properties=note))
 
 
 def read_derived(root: Path, table: str) -> tuple[pl.DataFrame, int | None]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import zarr
-from zarr.errors import GroupNotFoundError
+from zarr.errors import ContainsGroupError, GroupNotFoundError
 
 from harmonize.store import catalog
 from harmonize.store.errors import StoreError
@@ -157,8 +158,12 @@ def create_store(path: Path, key_id: str) -> None:
     if foreign := there - set(groups):
         raise StoreError(f"{path} is not a store and not empty: it holds {len(foreign)} other entries")
     for name in groups:
-        zarr.open_group(path / name, mode="a", zarr_format=3)
+        with suppress(ContainsGroupError):  # another process may make the same store at this moment
+            zarr.open_group(path / name, mode="a", zarr_format=3)
     catalog.create_tables(path)
     # The root's metadata come last: a run killed before this line leaves no store at all.
     attributes = {"harmonize": {"format": FORMAT, "uuid": uuid.uuid4().hex, "key_id": key_id}}
-    zarr.create_group(path, zarr_format=3, attributes=attributes)
+    try:
+        zarr.create_group(path, zarr_format=3, attributes=attributes)
+    except ContainsGroupError:
+        create_store(path, key_id)  # the other was first: is it under the same key?
