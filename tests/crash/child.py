@@ -65,4 +65,5 @@ if __name__ == "__main__":
     small_steps()
     if len(sys.argv) > 3:
         kill_at(sys.argv[3], sys.argv[4], int(sys.argv[5]))
+    print("begin", flush=True)  # imports are over
     hz.convert(sys.argv[1], sys.argv[2], dataset="cohort", key=KEY)

@@ -91,16 +91,21 @@ def convert_here(source: Path, root: Path) -> Outcome:
 
 
 def start(source: Path, root: Path, *step: str) -> subprocess.Popen[bytes]:
-    """The converting child."""
+    """The converting child, from when it begins to convert."""
     command = [sys.executable, "-m", "crash.child", str(source), str(root), *step]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert child.stdout is not None
+    with child.stdout:
+        child.stdout.readline()
+    return child
 
 
 def undisturbed(source: Path, root: Path) -> Undisturbed:
     """What a run that is not killed makes, in a process of its own as those that are."""
+    child = start(source, root)
     began = time.monotonic()
-    if start(source, root).wait() != 0:
+    if child.wait() != 0:
         raise RuntimeError("the undisturbed run failed")
     seconds = time.monotonic() - began
     store = hz.open(root)
