@@ -13,6 +13,7 @@ import numcodecs.blosc
 import numpy as np
 
 import harmonize as hz
+from benchmarks.edf_files import edf_header
 from benchmarks.timing import alternating_s, row
 from harmonize.ingest import ProjectKey
 
@@ -24,23 +25,11 @@ ROUNDS = 3
 
 def write_eeg(path: Path, hours: int) -> int:
     """An EDF+C file of signals that compress as EEG does (a random walk that is drawn back, and noise); its size."""
-    rng = np.random.default_rng(0)
-    n = CHANNELS
-    names = [b"EEG %d" % i for i in range(n)] + [b"EDF Annotations"]
-    columns = [
-        (16, names), (80, [b""] * (n + 1)), (8, [b"uV"] * n + [b""]), (8, [b"-3276.8"] * n + [b"-1"]),
-        (8, [b"3276.7"] * n + [b"1"]), (8, [b"-32768"] * (n + 1)), (8, [b"32767"] * (n + 1)), (80, [b""] * (n + 1)),
-        (8, [b"%d" % RATE_HZ] * n + [b"16"]), (32, [b""] * (n + 1)),
-    ]  # fmt: skip
-    seconds = hours * 3600
-    fixed = [(8, b"0"), (80, b"X X X X"), (80, b"Startdate X X X X"), (8, b"01.01.20"), (8, b"00.00.00"),
-             (8, b"%d" % (256 * (n + 2))), (44, b"EDF+C"), (8, b"%d" % seconds), (8, b"1"),
-             (4, b"%d" % (n + 1))]  # fmt: skip
+    rng, n, seconds = np.random.default_rng(0), CHANNELS, hours * 3600
     decay = 0.995 ** np.arange(RATE_HZ)
     level = np.zeros((n, 1))
     with path.open("wb") as file:
-        file.write(b"".join(text.ljust(size) for size, text in fixed))
-        file.write(b"".join(text.ljust(size) for size, texts in columns for text in texts))
+        file.write(edf_header(n, RATE_HZ, seconds))
         for second in range(seconds):
             walk = np.cumsum(rng.normal(0, 12, (n, RATE_HZ)), axis=1) * decay[::-1] + level * decay
             level = walk[:, -1:]

@@ -17,6 +17,7 @@ import mne
 import numpy as np
 import pyedflib
 
+from benchmarks.edf_files import edf_header
 from benchmarks.timing import BLOCK_BYTES, alternating_s, row
 from harmonize_converters.contract import FoundFile, SourceFiles
 from harmonize_converters.edf import EdfConverter
@@ -29,27 +30,14 @@ FILES = 5
 
 def write_edf(path: Path, bdf: bool = False) -> np.ndarray:
     """An EDF+C (or BDF+C) file of random samples; returns them, (channel, time)."""
-    tals = [b"+%d\x14\x14\0" % second for second in range(SECONDS)]
-    width, top, kind = (3, 2**23, b"BDF") if bdf else (2, 2**15, b"EDF")
-    names = [b"EEG %d" % i for i in range(CHANNELS)] + [kind + b" Annotations"]
-    count = len(names)
+    width, top = (3, 2**23) if bdf else (2, 2**15)
     samples = np.random.default_rng(0).integers(-top, top, (CHANNELS, SECONDS * RATE_HZ), np.int32)
-    low, high = b"%d" % -top, b"%d" % (top - 1)
-    columns = [
-        (16, names), (80, [b""] * count), (8, [b"uV"] * CHANNELS + [b""]), (8, [b"-3200"] * CHANNELS + [b"-1"]),
-        (8, [b"3200"] * CHANNELS + [b"1"]), (8, [low] * count), (8, [high] * count), (80, [b""] * count),
-        (8, [b"%d" % RATE_HZ] * CHANNELS + [b"16"]), (32, [b""] * count),
-    ]  # fmt: skip
-    fixed = [(8, b"\xffBIOSEMI" if bdf else b"0"), (80, b"X X X X"), (80, b"Startdate X X X X"), (8, b"01.01.20"),
-             (8, b"00.00.00"), (8, b"%d" % (256 * (count + 1))), (44, kind + b"+C"), (8, b"%d" % SECONDS), (8, b"1"),
-             (4, b"%d" % count)]  # fmt: skip
     with path.open("wb") as file:
-        file.write(b"".join(text.ljust(size) for size, text in fixed))
-        file.write(b"".join(text.ljust(size) for size, texts in columns for text in texts))
+        file.write(edf_header(CHANNELS, RATE_HZ, SECONDS, bdf))
         for second in range(SECONDS):
             part = samples[:, second * RATE_HZ : (second + 1) * RATE_HZ]
             raw = part.astype("<i4").view(np.uint8).reshape(CHANNELS, RATE_HZ, 4)[..., :width]
-            file.write(np.ascontiguousarray(raw).tobytes() + tals[second].ljust(16 * width, b"\0"))
+            file.write(np.ascontiguousarray(raw).tobytes() + (b"+%d\x14\x14\0" % second).ljust(16 * width, b"\0"))
     return samples
 
 
