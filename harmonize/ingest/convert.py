@@ -20,13 +20,14 @@ from harmonize.ingest.facts import Facts, Surroundings
 from harmonize.ingest.find import Walked, group, walk
 from harmonize.ingest.identify import Draft, Known, Policy, draft, first_starts
 from harmonize.ingest.plan import Task, plan, raw_bytes
+from harmonize.ingest.pool import WorkerDied
 from harmonize.ingest.privacy import ProjectKey, load_key
 from harmonize.ingest.recipes import load_recipe
 from harmonize.ingest.registry import converters
 from harmonize.ingest.rerun import nothing_changed, remember, roots_of, tree_digest
 from harmonize.ingest.rows import failure_row
 from harmonize.ingest.values import resolve
-from harmonize.ingest.write import converter_errors, hash_all, run_task
+from harmonize.ingest.write import converter_errors, failed, hash_all, run_task
 from harmonize.store import Store, catalog, create_store, open_store
 from harmonize.store.catalog import Batch, Row
 from harmonize.store.shards import Codec
@@ -131,7 +132,7 @@ def scan(
     result.vanished = [row for key, row in known.items() if row["source_root"] in roots and key not in seen]
     chunks = [todo[i : i + DESCRIBE_CHUNK] for i in range(0, len(todo), DESCRIBE_CHUNK)]
     described: list[Known] = []
-    for chunk, answers in zip(chunks, _map(executor, describe_all, chunks), strict=True):
+    for chunk, answers in zip(chunks, _described(executor, chunks), strict=True):
         for source, answer in zip(chunk, answers, strict=True):
             if isinstance(answer, ConversionError):
                 _fail(result, source.primary, source, answer)
@@ -328,16 +329,45 @@ def _without_duplicates(found: Scan) -> list[Draft]:
     return list(drafts.values())
 
 
+def _described(
+    executor: Executor | None, chunks: Sequence[Sequence[SourceFiles]]
+) -> Iterator[list[Described | ConversionError]]:
+    """Descriptions of each chunk; of one whose process was killed, each source's alone."""
+    if executor is None:
+        yield from map(describe_all, chunks)
+        return
+    futures = [executor.submit(describe_all, chunk) for chunk in chunks]
+    for chunk, future in zip(chunks, futures, strict=True):
+        try:
+            yield future.result()
+        except WorkerDied:
+            if len(chunk) == 1:
+                yield [ConversionError("worker_died")]
+            else:
+                yield [one for (one,) in _described(executor, [[source] for source in chunk])]
+
+
 def _run(executor: Executor | None, root: Path, tasks: Sequence[Task], codec: Codec) -> Iterator[tuple[Task, Batch]]:
+    """The batch of each task as it ends; where a process was killed, each recording of its task is a task alone."""
     if executor is None:
         for task in tasks:
             yield task, run_task(root, task, codec)
         return
     futures: dict[Future[Batch], Task] = {executor.submit(run_task, root, task, codec): task for task in tasks}
+    split: list[Task] = []
     try:
         for future in as_completed(futures):
-            yield futures[future], future.result()
+            task = futures[future]
+            try:
+                yield task, future.result()
+            except WorkerDied:
+                if len(task.drafts) > 1:
+                    split += [Task((one,), raw_bytes(one)) for one in task.drafts]
+                else:
+                    yield task, Batch(failures=[failed(task.drafts[0], ConversionError("worker_died"))])
     except BaseException:
         for future in futures:
             future.cancel()
         raise
+    if split:
+        yield from _run(executor, root, split, codec)

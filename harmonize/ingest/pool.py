@@ -7,9 +7,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 WATCH_EVERY_S = 1.0
 CONNECT_S = 20
@@ -17,6 +22,112 @@ CONNECT_S = 20
 
 class ClusterError(Exception):
     """There is no cluster to work on; the message says why."""
+
+
+class WorkerDied(Exception):
+    """The process that ran a task was killed, also when it ran nothing else."""
+
+
+@dataclass
+class _Job:
+    answer: Future[Any]
+    work: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+class ProcessPool(Executor):
+    """Spawned processes, of which any may be killed (for memory, mostly) at the cost of what it did alone.
+
+    A ``ProcessPoolExecutor`` whose worker dies fails all it was given. Here only ``2 * workers`` tasks are given to
+    one; those that it fails are then run one at a time in processes of their own, and the one that kills its process
+    again fails with ``WorkerDied``; all others go on in a new pool.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._lock = threading.RLock()
+        self._waiting: deque[_Job] = deque()
+        self._suspects: list[_Job] = []
+        self._running = 0
+        self._pool: ProcessPoolExecutor | None = None
+        self._idle = threading.Condition(self._lock)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run ``fn`` in a process; the future fails with what it raises, or with ``WorkerDied``."""
+        job = _Job(Future(), fn, args, kwargs)
+        with self._lock:
+            self._waiting.append(job)
+            self._fill()
+        return job.answer
+
+    def _fill(self) -> None:
+        while self._waiting and self._running < 2 * self._workers and not self._suspects:
+            job = self._waiting.popleft()
+            if not job.answer.set_running_or_notify_cancel():
+                continue
+            self._pool = self._pool or _spawning(self._workers)
+            try:
+                inner = self._pool.submit(job.work, *job.arguments, **job.named)
+            except BrokenProcessPool:  # a moment ago
+                self._suspects.append(job)
+                continue
+            self._running += 1
+            inner.add_done_callback(partial(self._ended, job))
+        if self._suspects and not self._running:
+            self._pool = None
+            self._running = 1  # the thread
+            threading.Thread(target=self._run_alone, args=(self._suspects,), daemon=True).start()
+        if not self._running and not self._waiting:
+            self._idle.notify_all()
+
+    def _ended(self, job: _Job, inner: Future[Any]) -> None:
+        error = None if inner.cancelled() else inner.exception()
+        if not isinstance(error, BrokenProcessPool):
+            _answer(job, inner)
+        with self._lock:
+            self._running -= 1
+            if isinstance(error, BrokenProcessPool):
+                self._suspects.append(job)
+            self._fill()
+
+    def _run_alone(self, suspects: list[_Job]) -> None:
+        for job in suspects:
+            with _spawning(1) as alone:
+                inner = alone.submit(job.work, *job.arguments, **job.named)
+                wait([inner])
+            _answer(job, inner)
+        with self._lock:
+            self._suspects, self._running = [], 0
+            self._fill()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes; with ``cancel_futures`` what has not begun is dropped."""
+        with self._lock:
+            if cancel_futures:
+                for job in self._waiting:
+                    job.answer.cancel()
+                self._waiting.clear()
+            if wait:
+                self._idle.wait_for(lambda: not self._running and not self._waiting)
+            if self._pool is not None:
+                self._pool.shutdown(wait=False, cancel_futures=cancel_futures)
+
+
+def _answer(job: _Job, inner: Future[Any]) -> None:
+    if inner.cancelled():
+        job.answer.set_exception(CancelledError())
+    elif isinstance(inner.exception(), BrokenProcessPool):
+        job.answer.set_exception(WorkerDied())
+    elif (error := inner.exception()) is not None:
+        job.answer.set_exception(error)
+    else:
+        job.answer.set_result(inner.result())
+
+
+def _spawning(workers: int) -> ProcessPoolExecutor:
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(os.getpid(),))
 
 
 @contextmanager
@@ -29,8 +140,7 @@ def process_pool(workers: int) -> Iterator[Executor | None]:
     if workers == 0:
         yield None
         return
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker, initargs=(os.getpid(),))
+    pool = ProcessPool(workers)
     try:
         yield pool
     except BaseException:
