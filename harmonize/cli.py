@@ -19,12 +19,13 @@ from harmonize.cli_recipe import app as recipe_app
 from harmonize.cli_splits import duplicates_command, splits_app
 from harmonize.cli_terms import cite_command, metadata_command
 from harmonize.ingest import KeyFileError, convert, load_key
-from harmonize.ingest.convert import Outcome, scan
+from harmonize.ingest.convert import Outcome
 from harmonize.ingest.identify import Policy
 from harmonize.ingest.plan import plan
 from harmonize.ingest.pool import ClusterError, dask_pool, process_pool
 from harmonize.ingest.recipes import RecipeError, load_recipe
-from harmonize.report.progress import reporter
+from harmonize.ingest.scan import scan
+from harmonize.report.progress import JsonLog, reporter
 from harmonize.report.tables import (
     counts_table,
     failures_table,
@@ -89,6 +90,7 @@ def convert_command(
     partition: Annotated[
         str | None, typer.Option(help="I/N: only the I-th of N parts of the sources, for job arrays.", metavar="I/N")
     ] = None,
+    log: Annotated[Path | None, typer.Option(help="Append a line of JSON for each event to this file.")] = None,
     checksum: Annotated[
         bool, typer.Option("--checksum", help="Tell changed sources by SHA-256, not by size and time.")
     ] = False,
@@ -102,11 +104,11 @@ def convert_command(
     """
     report = reporter(err, quiet=as_json)
     try:
-        with report, dask_pool(dask) if dask else process_pool(workers) as executor:
+        with report, JsonLog(log) as events, dask_pool(dask) if dask else process_pool(workers) as executor:
             outcome = convert(
                 list(sources), into, dataset, recipe, executor,
                 key=load_key(key), codec=codec, workers=max(1, workers), privacy=privacy, checksum=checksum,
-                partition=_partition(partition), progress=report.update,
+                partition=_partition(partition), progress=report.update, log=events,
             )  # fmt: skip
     except KeyboardInterrupt:
         err.print("Interrupted: running tasks end now; the store stays as its last commit left it.")

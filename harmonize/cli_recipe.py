@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from harmonize.ingest.check import Check, check
-from harmonize.ingest.convert import scan
 from harmonize.ingest.draft_recipe import draft_recipe
 from harmonize.ingest.find import find
 from harmonize.ingest.identify import Policy
 from harmonize.ingest.privacy import load_key
 from harmonize.ingest.recipes import load_recipe, read_recipe, shipped_recipes
 from harmonize.ingest.registry import converters
+from harmonize.ingest.scan import scan
 from harmonize.report.tables import failures_table
 
 app = typer.Typer(no_args_is_help=True, help="Recipes: what a data set's files and tables mean.")

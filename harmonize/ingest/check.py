@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from harmonize.ingest.convert import Scan
 from harmonize.ingest.identify import Draft, Known
+from harmonize.ingest.scan import Scan
 from harmonize_schemas import Recording
 
 FILE_FIELDS = ("subject", "session", "site", "device_maker", "device_model", "line_frequency_hz", "modality",

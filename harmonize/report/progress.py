@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -103,6 +107,25 @@ class _Bars(_Silent):
             count=f"{progress.sources_done}/{progress.sources}" if progress.sources else "",
             rates=self._rates.text(progress) if progress.sources else "",
         )
+
+
+class JsonLog:
+    """A line of JSON for each event of a run, with its time; a path of None keeps none."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._file = path.open("a", encoding="utf-8", buffering=1) if path else None
+
+    def __call__(self, event: str, fields: Mapping[str, object]) -> None:
+        if self._file:
+            line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **fields}
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
 
 
 def reporter(console: Console, quiet: bool) -> Reporter:

@@ -79,6 +79,11 @@ DERIVED: dict[str, dict[str, pl.DataType]] = {
     "splits": {
         "split": TEXT, "recording_id": TEXT, "group": TEXT, "side": TEXT, "reason": TEXT,
     },
+    "runs": {
+        "run": TEXT, "ended": TEXT, "seconds": REAL, "dataset": TEXT, "recipe_sha256": TEXT, "options": TEXT,
+        "versions": TEXT, "machine": TEXT, "converted": INT, "unchanged": INT, "failed": INT, "vanished": INT,
+        "bytes": INT, "version": INT,
+    },
     "trees": {
         "dataset": TEXT, "tree": TEXT, "digest": TEXT, "recordings": TEXTS, "failed": TEXTS,
     },
@@ -204,9 +209,15 @@ def replace_derived(root: Path, table: str, frame: pl.DataFrame, store_version: 
     retried(partial(write_deltalake, uri, frame, mode="overwrite", predicate=where, commit_properties=note))
 
 
+def append_derived(root: Path, table: str, row: Row) -> None:
+    """Add a row to a table of ``DERIVED``."""
+    write_deltalake(_uri(root, table), pl.DataFrame([row], schema=DERIVED[table], orient="row"), mode="append")
+
+
 def read_derived(root: Path, table: str) -> tuple[pl.DataFrame, int | None]:
     """A table of ``DERIVED`` and the store's version it is of; empty and None where it was never made."""
     if not DeltaTable.is_deltatable(_uri(root, table)):
         return pl.DataFrame(schema=DERIVED[table]), None
     note = DeltaTable(_uri(root, table)).history(1)[0]
-    return read(root, table), int(note["store_version"])
+    found = note.get("store_version")
+    return read(root, table), None if found is None else int(found)

@@ -93,6 +93,11 @@ class Store:
         return catalog.read_derived(self.path, "splits")[0]
 
     @cached_property
+    def runs(self) -> pl.DataFrame:
+        """One row a run of ``convert`` that came to its end: when, with what, and what it did."""
+        return catalog.read_derived(self.path, "runs")[0].sort("ended")
+
+    @cached_property
     def failures(self) -> pl.DataFrame:
         """One row a source that could not be converted, and why (always of the newest version)."""
         return catalog.read(self.path, "failures")

@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
+from unittest import mock
 
 from deltalake.table import TableMerger
 
@@ -34,12 +36,16 @@ STEPS: dict[str, tuple[Any, str]] = {
 """Where a run can be killed: the functions that end each step between writing, syncing and committing."""
 
 
-def small_steps() -> None:
+@contextmanager
+def small_steps() -> Iterator[None]:
     """Many tasks, some streamed, and a commit after each."""
-    plan.TASK_BYTES = 60_000
-    plan.SMALL_TASK_BYTES = 20_000
-    convert.COMMIT_EVERY_S = -1.0
-    write.BLOCK_BYTES = 10_000
+    with (
+        mock.patch.object(plan, "TASK_BYTES", 60_000),
+        mock.patch.object(plan, "SMALL_TASK_BYTES", 20_000),
+        mock.patch.object(convert, "COMMIT_EVERY_S", -1.0),
+        mock.patch.object(write, "BLOCK_BYTES", 10_000),
+    ):
+        yield
 
 
 def kill_at(step: str, when: str, count: int) -> None:
@@ -62,8 +68,8 @@ def kill_at(step: str, when: str, count: int) -> None:
 
 
 if __name__ == "__main__":
-    small_steps()
     if len(sys.argv) > 3:
         kill_at(sys.argv[3], sys.argv[4], int(sys.argv[5]))
     print("begin", flush=True)  # imports are over
-    hz.convert(sys.argv[1], sys.argv[2], dataset="cohort", key=KEY)
+    with small_steps():
+        hz.convert(sys.argv[1], sys.argv[2], dataset="cohort", key=KEY)

@@ -86,8 +86,8 @@ class Undisturbed:
 
 def convert_here(source: Path, root: Path) -> Outcome:
     """The same conversion in this process."""
-    small_steps()
-    return hz.convert(source, root, dataset="cohort", key=KEY)
+    with small_steps():
+        return hz.convert(source, root, dataset="cohort", key=KEY)
 
 
 def start(source: Path, root: Path, *step: str) -> subprocess.Popen[bytes]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import harmonize as hz
 from converters.edf_bytes import Signal, edf_bytes
+from harmonize.cli import app
 from harmonize.ingest import Outcome, ProjectKey
 from harmonize.ingest.find import walk
 from harmonize_converters.edf import EdfConverter
 from harmonize_schemas import Recipe
 
 KEY = ProjectKey(b"rerun".ljust(32))
-convert_module = importlib.import_module("harmonize.ingest.convert")
+scan_module = importlib.import_module("harmonize.ingest.scan")
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ def first_samples(folder: Path) -> dict[str | None, int]:
 def test_nothing_to_do_opens_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(folder)
     assert (first.converted, len(first.failures)) == (2, 1)
-    monkeypatch.setattr(convert_module, "group", None)  # what opens files
+    monkeypatch.setattr(scan_module, "group", None)  # what opens files
     again = run(folder)
     assert (again.converted, again.unchanged, again.version) == (0, 2, first.version)
     assert [row["code"] for row in again.failures] == ["format_mismatch"], "what failed is told again"
@@ -155,3 +158,19 @@ def test_a_folder_that_cannot_be_listed_is_a_failure(folder: Path, monkeypatch: 
     monkeypatch.setattr(os, "scandir", refuse)
     ((file, error),) = walk([folder]).failures
     assert (file.key, error.code) == ("cohort/closed", "unreadable_file")
+
+
+def test_a_run_leaves_a_manifest_and_a_log_that_name_nobody(folder: Path) -> None:
+    log = folder.parent / "run.jsonl"
+    command = ["convert", str(folder), "--into", str(folder.parent / "s.zarr"), "--workers", "0", "--log", str(log)]
+    environment = {"XDG_CONFIG_HOME": str(folder.parent / "config")}
+    assert CliRunner().invoke(app, command, env=environment).exit_code == 1
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["planned", "failure", "task", "commit", "end"]
+    assert (lines[1]["code"], lines[-1]["converted"], lines[-1]["failed"]) == ("format_mismatch", 2, 1)
+    (run_,) = hz.open(folder.parent / "s.zarr").runs.iter_rows(named=True)
+    assert (run_["converted"], run_["unchanged"], run_["failed"], run_["version"]) == (2, 0, 1, lines[-1]["version"])
+    assert json.loads(run_["options"])["workers"] == 1
+    assert json.loads(run_["versions"])["numpy"] == np.__version__
+    for secret in (folder.parent.name, "bad.edf", "a.edf"):
+        assert secret not in log.read_text() + repr(run_)
