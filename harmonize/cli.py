@@ -189,7 +189,7 @@ def ls_command(
     unmapped: Annotated[
         bool, typer.Option("--unmapped", help="List channel labels that no vocabulary has, by data set.")
     ] = False,
-    version: Annotated[int | None, typer.Option(help="An older version of the store.")] = None,
+    version: Annotated[str | None, typer.Option(help="An older version of the store: its number or tag.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 50,
     key: KeyFile = None,
     as_json: AsJson = False,

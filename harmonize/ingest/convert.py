@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from harmonize.ingest.facts import Facts, Surroundings
 from harmonize.ingest.find import find
+from harmonize.ingest.forgotten import refuse
 from harmonize.ingest.identify import Draft, Known, Policy, draft, first_starts
 from harmonize.ingest.plan import Task, plan, raw_bytes
 from harmonize.ingest.privacy import ProjectKey, load_key
@@ -221,6 +222,7 @@ def convert(
     root = Path(into)
     create_store(root, policy.key.key_id)
     found = scan(paths, policy, open_store(root), executor, progress)
+    found.drafts = refuse(policy, root, found.drafts, found.failures, found.files)
     drafts = _without_duplicates(found)
     tasks = plan(drafts, workers)
     state = Progress("write", len(drafts), 0, sum(map(raw_bytes, drafts)), 0, len(found.failures))
