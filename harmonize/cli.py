@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harmonize.cli_audit import audit_command
+from harmonize.cli_maintain import forget_command, vacuum_command, verify_command, versions_app
 from harmonize.cli_recipe import app as recipe_app
 from harmonize.cli_splits import duplicates_command, splits_app
 from harmonize.cli_terms import cite_command, metadata_command
@@ -54,6 +55,10 @@ app.command("cite")(cite_command)
 app.command("metadata")(metadata_command)
 app.command("duplicates")(duplicates_command)
 app.add_typer(splits_app, name="splits")
+app.command("verify")(verify_command)
+app.command("forget")(forget_command)
+app.command("vacuum")(vacuum_command)
+app.add_typer(versions_app, name="versions")
 
 StorePath = Annotated[Path, typer.Argument(help="A store.", metavar="STORE")]
 Sources = Annotated[list[Path], typer.Argument(help="Files or folders.", metavar="SOURCE...")]

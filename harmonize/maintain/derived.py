@@ -35,10 +35,11 @@ def forget_derived(root: Path, gone: set[str], before: int) -> None:
     renewed = renewed.with_columns(
         sha256=pl.when(pl.col("split").is_in(untouched)).then(runs["sha256"]).otherwise(pl.col("sha256"))
     )
-    if not left.equals(rows):
-        catalog.replace_derived(root, "splits", left, version_of_splits)
+    # The hashes first: killed between the two, the rows still tell which splits are concerned.
     if not renewed.equals(runs):
         catalog.replace_derived(root, "split_runs", renewed, version_of_runs)
+    if not left.equals(rows):
+        catalog.replace_derived(root, "splits", left, version_of_splits)
 
 
 def without(rows: pl.DataFrame, gone: set[str]) -> pl.DataFrame:

@@ -2,15 +2,12 @@
 
 The order makes it safe to be killed: what may not come back is listed first; parts that others share are rewritten
 without the subjects; one commit removes them; then everything that only older versions named is deleted, and last
-the older versions' logs, whose statistics hold names. Until the end a marker file says that it was begun; running it
-again, for whichever subject, finishes it.
+the older versions' logs, whose statistics hold names. Until the end a marker file says that it was begun, and running
+it again finishes it. A step that was done already finds nothing to do.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +17,7 @@ import polars as pl
 from harmonize.ingest.forgotten import add_forgotten, digest, read_forgotten
 from harmonize.ingest.identify import Policy
 from harmonize.ingest.privacy import ProjectKey
+from harmonize.maintain.claim import Claim, claimed
 from harmonize.maintain.derived import forget_derived
 from harmonize.maintain.leftovers import remove_leftovers
 from harmonize.maintain.rewrite import rewrite_parts
@@ -27,7 +25,7 @@ from harmonize.store import Store, StoreError, catalog, open_store
 from harmonize.store.delta_log import forget_history, logged_files
 from harmonize.store.part_files import remove_part
 from harmonize.store.vacuum import COMMITTED, GRACE_S, PAIR, named_parts
-from harmonize.store.versions import FORGETTING, openable, read_tags
+from harmonize.store.versions import openable, read_tags
 from harmonize_schemas import Recipe
 
 Subject = tuple[str, str]
@@ -89,27 +87,36 @@ def forget(
     store = open_store(root)
     if key is not None and key.key_id != store.attributes["key_id"]:
         raise StoreError(f"the store was made under the project key {store.attributes['key_id']}, not {key.key_id}")
-    marker = root / "catalog" / FORGETTING
-    resumed = marker.exists()
+    with claimed(root, store.version) as claim:
+        return _forget(root, names, key, dataset, grace_s, step, claim)
+
+
+def _forget(
+    root: Path,
+    names: Sequence[str],
+    key: ProjectKey | None,
+    dataset: str | None,
+    grace_s: float,
+    step: Callable[[str], None],
+    claim: Claim,
+) -> Forgotten:
     history = _history(root)
-    subjects, known = _resolve(root, history, names, key, dataset, resumed)
-    done = Forgotten(subjects, resumed=resumed)
-    if known or resumed:
+    found = _resolve(root, history, names, key, dataset, claim.resumed)
+    done = Forgotten(found.subjects, resumed=claim.resumed)
+    if found.known or claim.resumed:
         if key is not None:
             step("list what may not come back")
-            done.refused_sources = _refuse(root, history, subjects, key)
-        step("mark")
-        before = _mark(marker, store.version)
-        done.recordings, done.parts_rewritten = _commit_without(root, subjects, step)
+            done.refused_sources = _refuse(root, history, found.subjects, key)
+        done.recordings, done.parts_rewritten = _commit_without(root, found.subjects, claim.prefix, step)
         done.parts_removed = _remove_old_parts(root, history, step)
-        gone = _gone(history, catalog.read(root, "recordings"), subjects)
-        _clean_tables(root, history, gone, before, step)
+        gone = _gone(history, catalog.read(root, "recordings"), found.subjects)
+        _clean_tables(root, history, gone, claim.version, step)
         done.versions_removed = _end_history(root, step)
-    ids = set(history.filter(_is_of(subjects))["recording_id"])
     step("remove leftovers")
-    done.waiting = remove_leftovers(root, subjects, ids, grace_s)
+    ids = set(history.filter(_is_of(found.subjects))["recording_id"])
+    done.waiting = remove_leftovers(root, found.spelled, ids, claim.prefix, grace_s)
     step("unmark")
-    marker.unlink(missing_ok=True)
+    claim.finish()
     there = {one.version for one in openable(root)}
     done.tags = [tag for tag, version, _ in read_tags(root).iter_rows() if version not in there]
     done.version = catalog.version_of(root)
@@ -131,32 +138,42 @@ def _is_of(subjects: Iterable[Subject]) -> pl.Expr:
     return found.fill_null(False)
 
 
+@dataclass
+class _Found:
+    """``subjects`` that were found; ``known``: a version of the store still names one; ``spelled``: all that the
+    names given could be called in the store."""
+
+    subjects: list[Subject] = field(default_factory=list)
+    spelled: list[Subject] = field(default_factory=list)
+    known: bool = False
+
+
 def _resolve(
     root: Path, history: pl.DataFrame, names: Sequence[str], key: ProjectKey | None, dataset: str | None, resumed: bool
-) -> tuple[list[Subject], bool]:
-    """The subjects, and whether any version of the store still names one of them."""
+) -> _Found:
     everyone = set(history.drop_nulls("subject").select("dataset", "subject").iter_rows())
     listed = read_forgotten(root) if key else set()
-    datasets = [dataset] if dataset else sorted({*history["dataset"], *catalog.read_derived(root, "datasets")[0]["dataset"]})
-    subjects, known = [], False
+    named = {*history["dataset"], *catalog.read_derived(root, "datasets")[0]["dataset"]}
+    datasets = [dataset] if dataset else sorted(named)
+    found = _Found()
     for name in names:
         spelled = [(one, name) for one in datasets]
         if key is not None:
-            spelled += [(one, Policy(Recipe(dataset=one), None, key).pseudonym("sub", name, one) or "") for one in datasets]
-        found = [one for one in spelled if one in everyone]
-        known = known or bool(found)
-        if not found and key is not None:
-            found = [one for one in spelled if digest(key, "subject", *one) in listed]
-        if not found and resumed:
-            found = spelled if len(datasets) == 1 else []
-        if len(found) > 1:
-            sets = ", ".join(one for one, _ in found)
+            policies = [Policy(Recipe(dataset=one), None, key) for one in datasets]
+            spelled += [(one.recipe.dataset, str(one.pseudonym("sub", name, one.recipe.dataset))) for one in policies]
+        found.spelled += spelled
+        these = [one for one in spelled if one in everyone]
+        found.known = found.known or bool(these)
+        if not these and key is not None:  # a run before removed all, but for leftovers
+            these = [one for one in spelled if digest(key, "subject", *one) in listed]
+        if len(these) > 1:
+            sets = ", ".join(one for one, _ in these)
             raise ValueError(f"a subject of that name is in several data sets ({sets}): name one with --dataset")
-        if not found and not resumed:
+        if not these and not resumed:
             more = "" if key else "; its real identifier can be given with the project key"
             raise ValueError(f"no version of the store names the subject {name!r}{more}")
-        subjects += found
-    return subjects, known
+        found.subjects += these
+    return found
 
 
 def _refuse(root: Path, history: pl.DataFrame, subjects: list[Subject], key: ProjectKey) -> int:
@@ -167,19 +184,6 @@ def _refuse(root: Path, history: pl.DataFrame, subjects: list[Subject], key: Pro
     return len(sources)
 
 
-def _mark(marker: Path, version: int) -> int:
-    """Say that it was begun, at which version of the store; returns the version at which it first was."""
-    if marker.exists():
-        return int(json.loads(marker.read_text("utf-8"))["version"])
-    draft = marker.with_suffix(".draft")
-    with draft.open("w", encoding="utf-8") as handle:
-        json.dump({"version": version}, handle)
-        handle.flush()
-        os.fsync(handle.fileno())
-    draft.replace(marker)
-    return version
-
-
 def _gone(history: pl.DataFrame, live: pl.DataFrame, subjects: list[Subject]) -> pl.Series:
     """Recordings that are the subjects' now, or were and are nobody's now."""
     ever = history.filter(_is_of(subjects))["recording_id"]
@@ -187,7 +191,7 @@ def _gone(history: pl.DataFrame, live: pl.DataFrame, subjects: list[Subject]) ->
     return ever.filter(~ever.is_in(others.implode())).unique().sort()
 
 
-def _commit_without(root: Path, subjects: list[Subject], step: Callable[[str], None]) -> tuple[int, int]:
+def _commit_without(root: Path, subjects: list[Subject], prefix: str, step: Callable[[str], None]) -> tuple[int, int]:
     """Rewrite the parts that hold bytes of the subjects beside others', and commit. Again while another run puts
     some there meanwhile."""
     recordings = parts = 0
@@ -195,7 +199,7 @@ def _commit_without(root: Path, subjects: list[Subject], step: Callable[[str], N
         store = open_store(root)
         gone = store.recordings.filter(_is_of(subjects))["recording_id"]
         step("rewrite parts")
-        moved = rewrite_parts(store, subjects)
+        moved = rewrite_parts(store, subjects, prefix)
         if gone.is_empty() and not moved.parts:
             return recordings, parts
         step("add rows")

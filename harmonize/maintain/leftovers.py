@@ -18,13 +18,17 @@ _NAMES = ("recording_id", "recording_a", "recording_b")
 
 
 def remove_leftovers(
-    root: Path, subjects: Collection[tuple[str, str]], recordings: Collection[str], grace_s: float
+    root: Path, subjects: Collection[tuple[str, str]], recordings: Collection[str], prefix: str, grace_s: float
 ) -> list[str]:
     """Delete leftovers that are of ``subjects`` or ``recordings``, or do not say whose they are, if older than the
-    grace period; returns those that are younger. Others' are left to vacuum."""
+    grace period; returns those that are younger. Others' are left to vacuum. Parts whose names begin with ``prefix``
+    are what forgetting itself wrote and did not commit: they go."""
     now, waiting = time.time(), []
     live = named_parts(root, catalog.read(root, "recordings").select(*PAIR, "image"))
     for part in sorted(set(part_folders(root)) - live):
+        if part.rpartition("/")[2].startswith(prefix):
+            remove_part(root, part)
+            continue
         found = documents(root, part)
         ours = found is None or any(
             (one["dataset"], one["subject"]) in subjects or one["recording_id"] in recordings for one in found

@@ -1,4 +1,4 @@
-"""Rewrite parts without some subjects: documents word for word, samples as they are and checked against their hashes."""
+"""Rewrite parts without some subjects: documents word for word, samples as they are and checked by their hashes."""
 
 from __future__ import annotations
 
@@ -32,14 +32,16 @@ class Moved:
     parts: int
 
 
-def rewrite_parts(store: Store, subjects: Iterable[tuple[str, str]]) -> Moved:
+def rewrite_parts(store: Store, subjects: Iterable[tuple[str, str]], prefix: str) -> Moved:
     """Copy what others have in parts with bytes of ``subjects`` (dataset, subject) into new parts.
 
-    Nothing names the new parts yet. Raises ``StoreError`` where samples to be copied are damaged.
+    The new parts' names begin with ``prefix``; nothing names them yet. Raises ``StoreError`` where samples to
+    be copied are damaged.
     """
     chosen = set(subjects)
     mark = uuid.uuid4().hex
-    gone = {row[0] for row in store.recordings.select("recording_id", "dataset", "subject").iter_rows() if row[1:] in chosen}
+    who = store.recordings.select("recording_id", "dataset", "subject")
+    gone = {row[0] for row in who.iter_rows() if row[1:] in chosen}
     changed: dict[tuple[str, int], dict[str, Any]] = {}
     parts = 0
     for (part,), rows in store.streams.sort("part", "row").group_by("part", maintain_order=True):
@@ -47,7 +49,7 @@ def rewrite_parts(store: Store, subjects: Iterable[tuple[str, str]]) -> Moved:
         if others.is_empty() or not _holds(store.path, str(part), rows, gone, chosen):
             continue
         parts += 1
-        for row, place in zip(others.iter_rows(named=True), _copy(store.path, str(part), others), strict=True):
+        for row, place in zip(others.iter_rows(named=True), _copy(store.path, str(part), others, prefix), strict=True):
             changed[row["recording_id"], row["stream_index"]] = place
     ids = {name for name, _ in changed}
     moved = [
@@ -65,16 +67,16 @@ def _holds(root: Path, part: str, rows: pl.DataFrame, gone: set[str], subjects: 
         return False
     found = documents(root, part)
     if found is None:
-        raise StoreError(f"the documents of {part} cannot be read, so it is not known whom it holds: `harmonize verify`")
+        raise StoreError(f"the documents of {part} cannot be read, so it is not known whose they are")
     return any((one["dataset"], one["subject"]) in subjects for one in found)
 
 
-def _copy(root: Path, part: str, rows: pl.DataFrame) -> list[dict[str, Any]]:
+def _copy(root: Path, part: str, rows: pl.DataFrame, prefix: str) -> list[dict[str, Any]]:
     """Copy streams into a new part; returns where each lies now."""
     texts = dict(zip(rows["row"], read_documents(root, part, rows["row"].to_list()), strict=True))
     places = list(rows.iter_rows(named=True))
     streams = [Recording.model_validate_json(texts[at["row"]]).streams[at["stream_index"]] for at in places]
-    new = SignalPart(root, uuid.uuid4().hex, streams, codec_of(root, part))
+    new = SignalPart(root, prefix + uuid.uuid4().hex[len(prefix) :], streams, codec_of(root, part))
     array = ShardedArray(root / part / "samples")
     step = max(1, BLOCK_BYTES // (array.shape[0] * array.dtype.itemsize))
     try:

@@ -10,12 +10,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import polars as pl
 from deltalake import DeltaTable
 
 _DIGITS = 20
+Action = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -127,19 +129,19 @@ def _checkpoints(table: Path) -> dict[int, dict[str, int]]:
     return found
 
 
-def _actions(log: Path) -> list[dict[str, dict[str, object]]]:
+def _actions(log: Path) -> list[Action]:
     return [json.loads(line) for line in log.read_text("utf-8").splitlines() if line.strip()]
 
 
-def _apply(live: dict[str, int], actions: list[dict[str, dict[str, object]]]) -> dict[str, int]:
+def _apply(live: dict[str, int], actions: list[Action]) -> dict[str, int]:
     removed = {_path(one["remove"]) for one in actions if "remove" in one}
     added = {_path(one["add"]): _rows(one["add"]) for one in actions if "add" in one}
     return {name: rows for name, rows in live.items() if name not in removed} | added
 
 
-def _path(action: dict[str, object]) -> str:
+def _path(action: dict[str, Any]) -> str:
     return unquote(str(action["path"]))
 
 
-def _rows(action: dict[str, object]) -> int:
+def _rows(action: dict[str, Any]) -> int:
     return int(json.loads(str(action["stats"]))["numRecords"]) if action.get("stats") else 0

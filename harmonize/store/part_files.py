@@ -78,5 +78,5 @@ def codec_of(root: Path, part: str) -> Codec:
     blosc = next((one["configuration"]["cname"] for one in inner if one["name"] == "blosc"), "none")
     match blosc:
         case "lz4" | "zstd" | "none":
-            return blosc  # type: ignore[no-any-return]
+            return blosc
     raise StoreError(f"{part} is compressed with {blosc!r}, which no option of convert makes")

@@ -39,7 +39,7 @@ class Vacuumed:
 
 
 def keep_versions(ages_s: Mapping[int, float], tagged: Iterable[int], keep: int | None, grace_s: float) -> list[int]:
-    """The versions that stay: all, or the ``keep`` newest, all tagged ones and all made within the grace period. Pure."""
+    """The versions that stay: all, or the ``keep`` newest, all tagged ones and all within the grace period. Pure."""
     versions = sorted(ages_s)
     newest = versions if keep is None else versions[-keep:]
     young = [version for version in versions if ages_s[version] < grace_s]

@@ -16,8 +16,9 @@ from harmonize.store.errors import StoreError
 TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 FORGETTING = "forgetting.json"
 """The file below ``catalog`` that is there while a subject is being forgotten."""
-SCHEMA = {
-    "version": pl.Int64, "time": pl.String, "operation": pl.String, "recordings": pl.Int64, "tags": pl.List(pl.String),
+SCHEMA: dict[str, pl.DataType] = {
+    "version": pl.Int64(), "time": pl.String(), "operation": pl.String(), "recordings": pl.Int64(),
+    "tags": pl.List(pl.String()),
 }  # fmt: skip
 OPERATIONS = {"WRITE": "create", "CREATE TABLE": "create", "MERGE": "convert"}
 
