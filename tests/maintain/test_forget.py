@@ -370,8 +370,12 @@ def test_only_one_forgets_at_a_time(store) -> None:
 
 
 def test_damage_in_anothers_samples_stops_it_before_anything_is_lost(store) -> None:
-    rows = store.streams.filter(pl.col("recording_id").is_in(store.recordings.filter(subject=SUBJECT)["recording_id"].implode()))
-    shared = store.streams.filter(pl.col("part").is_in(rows["part"].implode()) & ~pl.col("recording_id").is_in(rows["recording_id"].implode()))
+    rows = store.streams.filter(
+        pl.col("recording_id").is_in(store.recordings.filter(subject=SUBJECT)["recording_id"].implode())
+    )
+    shared = store.streams.filter(
+        pl.col("part").is_in(rows["part"].implode()) & ~pl.col("recording_id").is_in(rows["recording_id"].implode())
+    )
     shard = next((store.path / shared["part"][0] / "samples" / "c").rglob("0"))
     while shard.is_dir():
         shard = next(shard.iterdir())
