@@ -87,11 +87,14 @@ def vacuum(root: Path, keep: int | None = None, grace_s: float = GRACE_S, dry_ru
     ages = {one.version: now - (one.time_ms or 0) / 1000 for one in versions}
     kept = keep_versions(ages, read_tags(root)["version"], keep, grace_s)
     chosen = [one for one in versions if one.version in kept]
+    kept_files = {name for one in chosen for name in one.files}
+    # A version all of whose files stay has all its rows in kept versions, and so its parts: it stays too.
+    ending = [one.version for one in versions if not kept_files.issuperset(one.files)]
     named = named_rows(root, chosen)
     old, young = unnamed(parts, named_parts(root, named), grace_s)
-    done = Vacuumed(kept, [one.version for one in versions if one.version not in kept], young=len(young))
+    done = Vacuumed([v for v in ages if v not in ending], ending, young=len(young))
     done.parts = {part: size_of(root / part) for part in old}
-    files = _dead_files(root, {name for one in chosen for name in one.files}, now, grace_s, done)
+    files = _dead_files(root, kept_files, now, grace_s, done)
     dead = _dead_rows(root, named, now - grace_s)
     done.rows = {table: len(rows) for table, rows in dead.items()}
     if dry_run:

@@ -164,7 +164,7 @@ def _recipe_flat():
 
 
 def test_by_real_identifier_with_the_key_and_never_without(store) -> None:
-    with pytest.raises(ValueError, match="no version of the store names the subject 'bert'.*key"):
+    with pytest.raises(ValueError, match=r"no version of the store names the subject 'bert'.*key"):
         forget(store.path, ["bert"], None)
     assert not (store.path / "catalog" / FORGETTING).exists()
     assert hz.open(store.path).version == store.version
