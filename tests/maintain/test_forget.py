@@ -28,6 +28,7 @@ from maintain.cohort import (
     convert,
     needles,
     patterns,
+    samples_of,
     subject_of,
     where_found,
     write_cohort,
@@ -385,3 +386,29 @@ def test_damage_in_anothers_samples_stops_it_before_anything_is_lost(store) -> N
     with pytest.raises(StoreError, match="cannot be rewritten"):
         forget(store.path, [SUBJECT], KEY)
     assert hz.open(store.path).version == store.version
+
+
+def test_what_a_conversion_commits_meanwhile_is_neither_lost_nor_old(tmp_path) -> None:
+    """Between the rewriting of parts and the commit, another run replaces anna's recording and adds one of cora."""
+    folder = write_cohort(tmp_path / "in")
+    store = convert(folder, tmp_path / "s.zarr")
+    wanted = [*needles(store, SUBJECT), *patterns("bert")[:4], *patterns("bert")[6:]]
+    shutil.rmtree(folder / "bert")
+    write_eeg(folder / "anna" / "eeg.edf", "anna", "again")
+    write_eeg(folder / "cora" / "more.edf", "cora", "more")
+    done: list[int] = []
+
+    def step(name: str) -> None:
+        if name == "commit" and not done:
+            done.append(hz.convert(folder, store.path, recipe=_recipe(), key=KEY).converted)
+
+    forget(store.path, [SUBJECT], KEY, step=step)
+    after = hz.open(store.path)
+    assert done == [2]
+    assert verify(after).findings == []
+    assert after.recordings.filter(subject=SUBJECT).is_empty()
+    assert len(after) == len(store) - 3 + 1
+    values = {after[name].signals["100hz"].digital().tobytes() for name in after.streams["recording_id"].unique()}
+    assert {samples_of("anna", "again").tobytes(), samples_of("cora", "more").tobytes()} <= values
+    assert samples_of("anna").tobytes() not in values
+    assert where_found(store.path, wanted) == []

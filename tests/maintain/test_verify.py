@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -379,3 +380,16 @@ def test_samples_come_in_order_and_never_from_outside(tmp_path, monkeypatch) -> 
     np.testing.assert_array_equal(np.concatenate(list(samples.blocks(10, 300)), axis=1), values[:, 10:300])
     with pytest.raises(IndexError):
         list(samples.blocks(0, 334))
+
+
+def test_memory_does_not_grow_with_a_recording(tmp_path) -> None:
+    n = 6_000_000
+    write_signals(
+        tmp_path / "s.zarr", [(recording("a", [stream(n, names=[f"c{i}" for i in range(8)])]), noise((8, n)))]
+    )
+    store = hz.open(tmp_path / "s.zarr")
+    tracemalloc.start()
+    assert verify(store).findings == []
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16e6 < 96e6
