@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from harmonize.cli_audit import audit_command
+from harmonize.cli_maintain import forget_command, vacuum_command, verify_command, versions_app
 from harmonize.cli_recipe import app as recipe_app
 from harmonize.cli_splits import duplicates_command, splits_app
 from harmonize.cli_terms import cite_command, metadata_command
@@ -55,6 +56,10 @@ app.command("cite")(cite_command)
 app.command("metadata")(metadata_command)
 app.command("duplicates")(duplicates_command)
 app.add_typer(splits_app, name="splits")
+app.command("verify")(verify_command)
+app.command("forget")(forget_command)
+app.command("vacuum")(vacuum_command)
+app.add_typer(versions_app, name="versions")
 
 StorePath = Annotated[Path, typer.Argument(help="A store.", metavar="STORE")]
 Sources = Annotated[list[Path], typer.Argument(help="Files or folders.", metavar="SOURCE...")]
@@ -213,7 +218,7 @@ def ls_command(
     unmapped: Annotated[
         bool, typer.Option("--unmapped", help="List channel labels that no vocabulary has, by data set.")
     ] = False,
-    version: Annotated[int | None, typer.Option(help="An older version of the store.")] = None,
+    version: Annotated[str | None, typer.Option(help="An older version of the store: its number or tag.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Rows to print.")] = 50,
     key: KeyFile = None,
     as_json: AsJson = False,

@@ -21,7 +21,7 @@ def audit_command(
     html: Annotated[Path | None, typer.Option(help="Write a page with tables and drawings to this file.")] = None,
     where: Annotated[str | None, typer.Option(help="SQL condition on recordings and labels.")] = None,
     min_cell: Annotated[int, typer.Option(min=1, help="Counts of fewer subjects are hidden.")] = 5,
-    version: Annotated[int | None, typer.Option(help="An older version of the store.")] = None,
+    version: Annotated[str | None, typer.Option(help="An older version of the store: its number or tag.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
 ) -> None:
     """Count recordings, hours, subjects and windows by domain; show what is missing, confounded or too small."""

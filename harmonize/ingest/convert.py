@@ -14,6 +14,7 @@ from typing import Literal
 import polars as pl
 
 from harmonize.ingest.find import walk
+from harmonize.ingest.forgotten import refuse
 from harmonize.ingest.identify import Draft, Policy
 from harmonize.ingest.manifest import run_row
 from harmonize.ingest.plan import Task, plan, raw_bytes
@@ -110,6 +111,7 @@ def convert(
         log("end", _counts(outcome))
         return outcome
     found = scan(paths, policy, store, executor, progress, walked=walked, checksum=checksum)
+    found.drafts = refuse(policy, root, found.drafts, found.failures, found.files)
     drafts = _without_duplicates(found)
     if partition is not None:
         drafts = [one for one in drafts if _is_mine(one.recording.source.id, partition)]

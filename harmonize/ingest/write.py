@@ -33,7 +33,7 @@ BLOCK_BYTES = 384 * 1024
 
 
 @dataclass
-class _Loaded:
+class Loaded:
     """A draft with its hashes and events, and its samples (read already, or still to be read)."""
 
     draft: Draft
@@ -46,10 +46,10 @@ def run_task(root: Path, task: Task, codec: Codec) -> Batch:
     """Write a task's parts and return their rows. A source that fails leaves only its failure row."""
     batch = Batch()
     part_id = uuid.uuid4().hex
-    pooled: list[_Loaded] = []
+    pooled: list[Loaded] = []
     for draft in task.drafts:
         try:
-            loaded = _load(draft)
+            loaded = load(draft)
             if draft.recording.image is not None:
                 batch.extend(_write_image(root, part_id, loaded, codec))
             elif task.streamed:
@@ -91,7 +91,9 @@ def converter_errors() -> Iterator[None]:
         raise ConversionError("internal_error", f"It raised {type(error).__name__}.") from None
 
 
-def _load(draft: Draft) -> _Loaded:
+def load(draft: Draft) -> Loaded:
+    """A draft with its files hashed and its events read; its samples are read when asked for. Raises
+    ``ConversionError``."""
     source, converter = draft.source, converters()[draft.source.converter]
     with converter_errors():
         hashes = [_sha256(file) for file in source.files]
@@ -115,7 +117,7 @@ def _load(draft: Draft) -> _Loaded:
         flags.add("annotation_text_dropped")
     origin = draft.recording.source.model_copy(update={"files": files})
     recording = draft.recording.model_copy(update={"source": origin, "flags": tuple(sorted(flags))})
-    return _Loaded(draft, recording, annotations, _blocks(draft))
+    return Loaded(draft, recording, annotations, _blocks(draft))
 
 
 def hash_all(sources: Sequence[SourceFiles]) -> list[list[str] | None]:
@@ -168,9 +170,9 @@ def _removed_on_error(folder: Path) -> Iterator[None]:
         raise
 
 
-def _write_signals(root: Path, part_id: str, items: Sequence[_Loaded], codec: Codec) -> Batch:
+def _write_signals(root: Path, part_id: str, items: Sequence[Loaded], codec: Codec) -> Batch:
     """Recordings of the same layouts to one part a layout; to several where one recording has a layout twice."""
-    members: dict[tuple[str, int], list[tuple[_Loaded, int]]] = {}
+    members: dict[tuple[str, int], list[tuple[Loaded, int]]] = {}
     for item in items:
         seen: Counter[str] = Counter()
         for index, stream in enumerate(item.recording.streams):
@@ -222,7 +224,7 @@ def _write_signals(root: Path, part_id: str, items: Sequence[_Loaded], codec: Co
     return batch
 
 
-def _write_image(root: Path, part_id: str, item: _Loaded, codec: Codec) -> Batch:
+def _write_image(root: Path, part_id: str, item: Loaded, codec: Codec) -> Batch:
     image, recording = item.recording.image, item.recording
     assert image is not None
     part = ImagePart(root, part_id, uuid.uuid4().hex, image, codec)

@@ -91,10 +91,14 @@ DERIVED: dict[str, dict[str, pl.DataType]] = {
         "split": TEXT, "method": TEXT, "parameters": TEXT, "seed": INT, "store_version": INT,
         "duplicates_version": INT, "sha256": TEXT,
     },
+    "tags": {"tag": TEXT, "version": INT, "created": TEXT},
+    "forgotten": {"kind": TEXT, "digest": TEXT},
 }  # fmt: skip
-"""Tables about a store: what recipes say of data sets, what was computed, and keyed digests of the folders that runs
-went over. They are replaced as a whole, or
-for one data set or split, and belong to no ``commit``."""
+"""Tables about a store: what recipes say of data sets, what was computed, names of versions, keyed digests of what
+may not come back and of the folders that runs went over, and the runs. They are replaced as a whole, or for one data
+set, split or tree, and belong to no ``commit``."""
+KEEP_LOG = {"delta.enableExpiredLogCleanup": "false"}
+"""Else deltalake drops log entries older than 30 days when it writes a checkpoint, and with them old versions."""
 
 Row = dict[str, Any]
 T = TypeVar("T")
@@ -132,7 +136,8 @@ def _uri(root: Path, table: str) -> str:
 def create_tables(root: Path) -> None:
     """Make the empty tables; tables that are there already stay as they are."""
     for table in TABLES:
-        retried(partial(write_deltalake, _uri(root, table), _frame(table, []), mode="ignore"))
+        write = partial(write_deltalake, mode="ignore", configuration=KEEP_LOG)
+        retried(partial(write, _uri(root, table), _frame(table, [])))
 
 
 def commit(root: Path, batch: Batch) -> int:
@@ -187,6 +192,57 @@ def read(root: Path, table: str, version: int | None = None) -> pl.DataFrame:
         raise StoreError(f"the store has no table {table!r}, or no version {version} of it") from error
 
 
+def drop_rows(root: Path, table: str, pairs: pl.DataFrame) -> None:
+    """Delete the rows of ``pairs`` (recording_id, commit). By a merge, because a condition would be kept in the
+    table's log, word for word."""
+    if pairs.is_empty():
+        return
+    merge = DeltaTable(_uri(root, table)).merge(
+        pairs,
+        predicate='old.recording_id = gone.recording_id AND old."commit" = gone."commit"',
+        source_alias="gone",
+        target_alias="old",
+    )
+    merge.when_matched_delete().execute()
+
+
+def drop_failures(root: Path, sources: pl.DataFrame) -> None:
+    """Delete the failures of ``sources`` (dataset, source)."""
+    _update_failures(root, [], sources.to_dicts())
+
+
+def move_recordings(root: Path, moved: pl.DataFrame, gone: pl.Series, operation: str) -> int:
+    """Give recordings another commit and remove others, in one transaction; returns the new version.
+
+    ``moved`` (recording_id, before, commit): whose rows in the other tables are those of ``commit`` from now on;
+    one that is not of commit ``before`` any more was replaced meanwhile and stays as it is.
+    """
+    frame = pl.concat(
+        [
+            moved.select("recording_id", "before", "commit", gone=pl.lit(False)),
+            pl.DataFrame({"recording_id": gone}, schema={"recording_id": TEXT}).select(
+                "recording_id", before=pl.lit(None, TEXT), commit=pl.lit(None, TEXT), gone=pl.lit(True)
+            ),
+        ]
+    )
+    table = DeltaTable(_uri(root, "recordings"))
+    merge = table.merge(
+        frame,
+        predicate='old.recording_id = new.recording_id AND (new.gone OR old."commit" = new.before)',
+        source_alias="new",
+        target_alias="old",
+        commit_properties=CommitProperties(custom_metadata={"harmonize": operation}),
+    )
+    merge.when_matched_delete("new.gone").when_matched_update({'"commit"': 'new."commit"'}).execute()
+    return int(table.version())
+
+
+def append_rows(root: Path, table: str, rows: pl.DataFrame) -> None:
+    """Add rows that no commit names yet."""
+    if len(rows):
+        write_deltalake(_uri(root, table), rows.select(TABLES[table].keys()), mode="append")
+
+
 def version_of(root: Path) -> int:
     """The newest version of the store."""
     return int(DeltaTable(_uri(root, "recordings")).version())
@@ -204,14 +260,22 @@ def replace_derived(root: Path, table: str, frame: pl.DataFrame, store_version: 
     note = CommitProperties(custom_metadata={"store_version": str(store_version)})
     frame = frame.select(pl.col(name).cast(kind) for name, kind in DERIVED[table].items())
     uri = _uri(root, table)
-    if where is not None:  # there must be a table, or another process that makes it now would lose its rows
-        retried(partial(write_deltalake, uri, frame.clear(), mode="ignore", commit_properties=note))
+    # There must be a table, or another process that makes it now would lose its rows. One that is there keeps its
+    # properties.
+    make = partial(write_deltalake, mode="ignore", configuration=KEEP_LOG)
+    retried(partial(make, uri, frame.clear()))
     retried(partial(write_deltalake, uri, frame, mode="overwrite", predicate=where, commit_properties=note))
 
 
 def append_derived(root: Path, table: str, row: Row) -> None:
     """Add a row to a table of ``DERIVED``."""
-    write_deltalake(_uri(root, table), pl.DataFrame([row], schema=DERIVED[table], orient="row"), mode="append")
+    frame = pl.DataFrame([row], schema=DERIVED[table], orient="row")
+    write = partial(write_deltalake, mode="append", configuration=None if _is_there(root, table) else KEEP_LOG)
+    retried(partial(write, _uri(root, table), frame))
+
+
+def _is_there(root: Path, table: str) -> bool:
+    return bool(DeltaTable.is_deltatable(_uri(root, table)))
 
 
 def read_derived(root: Path, table: str) -> tuple[pl.DataFrame, int | None]:

@@ -101,8 +101,8 @@ class SignalPart:
             raise ValueError("more samples than the stream declares")
         self._writer.write(self.starts[row] + start, samples)
 
-    def close(self, recordings: Sequence[Recording], indices: Sequence[int]) -> None:
-        """Add each row's document and its index among the recording's streams, and sync to disk."""
+    def close(self, recordings: Sequence[Recording | str], indices: Sequence[int]) -> None:
+        """Add each row's document (or its JSON) and its index among the recording's streams, and sync to disk."""
         self._writer.close()
         n = len(recordings)
         index = self._group.create_array("stream", shape=(n,), dtype="int32", dimension_names=["stream"])
@@ -114,7 +114,8 @@ class SignalPart:
             dtype="str",
             dimension_names=["stream"],
         )
-        documents[:] = np.array([recording.model_dump_json() for recording in recordings], dtype=object)
+        texts = [one if isinstance(one, str) else one.model_dump_json() for one in recordings]
+        documents[:] = np.array(texts, dtype=object)
         sync_tree(self.folder)
 
 

@@ -16,6 +16,7 @@ from harmonize.store import catalog
 from harmonize.store.errors import StoreError
 from harmonize.store.labels import widen
 from harmonize.store.sharded import ShardedArray
+from harmonize.store.versions import require_version, resolve
 from harmonize.store.views import ImageView, RecordingView, SignalView, read_document
 from harmonize_schemas import Recording
 
@@ -31,6 +32,8 @@ class Store:
     def __init__(self, path: Path, version: int | None = None) -> None:
         self.path = path
         self.attributes = _attributes(path)
+        if version is not None:
+            require_version(path, version)
         self._recordings = catalog.read(path, "recordings", version)
         self.version = catalog.version_of(path) if version is None else version
 
@@ -135,11 +138,13 @@ def _attributes(path: Path) -> dict[str, Any]:
     return dict(attributes)
 
 
-def open_store(path: str | Path, version: int | None = None) -> Store:
-    """Open a store to read, at its newest version or an older one. Raises ``StoreError``."""
+def open_store(path: str | Path, version: int | str | None = None) -> Store:
+    """Open a store to read, at its newest version or an older one, by number or tag. Raises ``StoreError``."""
     if "://" in str(path):
         raise StoreError("only local stores can be opened yet (object stores: issue 5)")
-    return Store(Path(path), version)
+    root = Path(path)
+    _attributes(root)  # says so where there is no store, before tags are looked for
+    return Store(root, None if version is None else resolve(root, version))
 
 
 def create_store(path: Path, key_id: str) -> None:
