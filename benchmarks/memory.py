@@ -63,7 +63,7 @@ def rows(gigabytes: float = 10) -> list[str]:
             write(source / name, size * 1e9)
             command = [sys.executable, "-c", CHILD, str(source), str(Path(folder) / "s.zarr")]
             before, most, seconds = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split()
-        found.append(f"| {name}, {size:g} GB | {before} MB after imports | {most} MB at most | {seconds} s |")
+        found.append(f"| {name}, {size:g} GB | {before} MB | {most} MB | {seconds} s |")
     return found
 
 

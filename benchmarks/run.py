@@ -16,7 +16,7 @@ import wfdb
 from torch.utils.data import DataLoader
 
 import harmonize as hz
-from benchmarks import edf_read, wfdb_read
+from benchmarks import convert_edf, edf_read, growth, memory, wfdb_read
 from benchmarks.synthetic import eeg_store
 from benchmarks.timing import median_s, row
 from harmonize.data import WindowDataset
@@ -99,6 +99,17 @@ def main() -> None:
         *edf_read.rows(),
         *wfdb_read.rows(),
         *ptb_xl(),
+        *convert_edf.rows(),
+        "",
+        "How the cost of converting grows (`benchmarks/growth.py`; small WFDB records, one process):",
+        "",
+        *growth.rows([1_000, 10_000]),
+        "",
+        "Memory of a process that converts one huge file (`benchmarks/memory.py`):",
+        "",
+        "| file | before | at most | time |",
+        "|---|---|---|---|",
+        *memory.rows(2),
     ]
     text = "\n".join(lines) + "\n"
     Path(__file__).with_name("README.md").write_text(text, "utf-8")

@@ -89,6 +89,9 @@ def convert_command(
     ] = os.cpu_count() or 1,
     codec: Annotated[Codec, typer.Option(help="How samples are compressed; all are lossless.")] = "lz4",
     privacy: PrivacyMode = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove recordings whose sources are no longer in the folders given.")
+    ] = False,
     dask: Annotated[
         str | None, typer.Option(help="A Dask scheduler whose workers do the work, tcp://HOST:8786 (extra [dask]).")
     ] = None,
@@ -113,7 +116,7 @@ def convert_command(
             outcome = convert(
                 list(sources), into, dataset, recipe, executor,
                 key=load_key(key), codec=codec, workers=max(1, workers), privacy=privacy, checksum=checksum,
-                partition=_partition(partition), progress=report.update, log=events,
+                prune=prune, partition=_partition(partition), progress=report.update, log=events,
             )  # fmt: skip
     except KeyboardInterrupt:
         err.print("Interrupted: running tasks end now; the store stays as its last commit left it.")
@@ -133,7 +136,7 @@ def convert_command(
             }
         )
     else:
-        _print_outcome(outcome)
+        _print_outcome(outcome, prune)
     raise typer.Exit(1 if outcome.failures else 0)
 
 
@@ -146,7 +149,7 @@ def _partition(text: str | None) -> tuple[int, int] | None:
     return int(part), int(parts)
 
 
-def _print_outcome(outcome: Outcome) -> None:
+def _print_outcome(outcome: Outcome, pruned: bool) -> None:
     rate = outcome.raw_bytes / 1e6 / outcome.seconds
     out.print(
         f"[bold]{outcome.converted}[/] recordings converted, {outcome.unchanged} unchanged, "
@@ -154,7 +157,8 @@ def _print_outcome(outcome: Outcome) -> None:
         f"({outcome.converted / outcome.seconds:.1f} recordings/s, {rate:.1f} MB/s); store version {outcome.version}"
     )
     if outcome.vanished:
-        out.print(f"{outcome.vanished} recordings of the store have no source any more; they stay as they are.")
+        fate = "they were removed" if pruned else "they stay; --prune removes them"
+        out.print(f"{outcome.vanished} recordings of the store have no source any more: {fate}.")
     _print_side_files(outcome.side_files)
     if outcome.failures:
         out.print(failures_table(outcome.failures))

@@ -60,6 +60,7 @@ def convert(
     workers: int = 1,
     privacy: Literal["pseudonym", "keep"] | None = None,
     checksum: bool = False,
+    prune: bool = False,
     partition: tuple[int, int] | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     log: Callable[[str, Row], None] = lambda *_: None,
@@ -82,6 +83,8 @@ def convert(
         Goes over what the recipe says; "keep" is for data that are public already.
     checksum
         Tell changed sources by SHA-256 instead of by size and time: reads every file again.
+    prune
+        Remove the recordings whose sources are no longer in the folders given, in a commit of its own.
     partition
         (i, n), i from 1: convert only the i-th of n parts of the sources. n runs, at the same time or one after the
         other, on one machine or many, make the store that one run makes.
@@ -105,7 +108,7 @@ def convert(
     create_store(root, policy.key.key_id)
     walked = walk(paths, plan_recipe)
     digest, store = tree_digest(policy, walked), open_store(root)
-    if not checksum and partition is None and (known := nothing_changed(store, policy, paths, digest)):
+    if not (checksum or prune or partition) and (known := nothing_changed(store, policy, paths, digest)):
         took = time.monotonic() - began
         outcome = Outcome(root, store.version, 0, known[0], known[1], Counter(), 0, took)
         log("end", _counts(outcome))
@@ -116,6 +119,7 @@ def convert(
     if partition is not None:
         drafts = [one for one in drafts if _is_mine(one.recording.source.id, partition)]
         found.failures = [row for row in found.failures if _is_mine(row["source"], partition)]
+        found.vanished = [row for row in found.vanished if _is_mine(row["source"], partition)]
     tasks = plan(drafts, workers)
     log("planned", {"recordings": len(drafts), "unchanged": found.unchanged, "tasks": len(tasks)})
     for row in found.failures:
@@ -141,6 +145,9 @@ def convert(
     if pending or version is None:
         version = catalog.commit(root, pending)
         log("commit", {"version": version, "recordings": converted})
+    if prune and found.vanished:
+        version = catalog.remove_recordings(root, [row["recording_id"] for row in found.vanished], "prune")
+        log("commit", {"version": version, "removed": len(found.vanished)})
     _keep_terms(root, policy, version)
     if partition is None:
         remember(open_store(root), policy, paths, digest, (row["source"] for row in failures))
@@ -150,7 +157,7 @@ def convert(
         len(found.vanished),
     )  # fmt: skip
     options = {
-        "codec": codec, "workers": workers, "privacy": plan_recipe.privacy, "checksum": checksum,
+        "codec": codec, "workers": workers, "privacy": plan_recipe.privacy, "checksum": checksum, "prune": prune,
         "partition": partition, "executor": type(executor).__name__,
     }  # fmt: skip
     counts = _counts(outcome)

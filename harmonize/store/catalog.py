@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -235,6 +235,12 @@ def move_recordings(root: Path, moved: pl.DataFrame, gone: pl.Series, operation:
     )
     merge.when_matched_delete("new.gone").when_matched_update({'"commit"': 'new."commit"'}).execute()
     return int(table.version())
+
+
+def remove_recordings(root: Path, names: Sequence[str], operation: str) -> int:
+    """Remove recordings in one transaction; older versions keep them. Returns the new version."""
+    moved = pl.DataFrame(schema=dict.fromkeys(("recording_id", "before", "commit"), TEXT))
+    return retried(partial(move_recordings, root, moved, pl.Series(names, dtype=TEXT), operation))
 
 
 def append_rows(root: Path, table: str, rows: pl.DataFrame) -> None:

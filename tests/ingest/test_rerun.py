@@ -146,6 +146,19 @@ def test_a_single_file_makes_nothing_vanish(folder: Path) -> None:
     assert (alone.unchanged, alone.vanished) == (1, 0)
 
 
+def test_prune_removes_what_vanished_and_older_versions_keep_it(folder: Path) -> None:
+    first = run(folder)
+    (folder / "a.edf").unlink()
+    assert (run(folder).vanished, len(hz.open(folder.parent / "s.zarr"))) == (1, 2)
+    again = run(folder, prune=True)
+    assert (again.converted, again.unchanged, again.vanished) == (0, 1, 1)
+    store = hz.open(folder.parent / "s.zarr")
+    assert (len(store), store.version) == (1, again.version)
+    assert len(store.streams) == 1
+    assert len(hz.open(folder.parent / "s.zarr", version=first.version)) == 2
+    assert run(folder, prune=True).vanished == 0
+
+
 def test_a_folder_that_cannot_be_listed_is_a_failure(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "closed").mkdir()
     listing = os.scandir

@@ -1,0 +1,82 @@
+"""``python -m benchmarks.growth [SOURCES ...]``: how the cost of a run grows with the number of recordings.
+
+Makes so many small WFDB records (1,000, 10,000 and 100,000), and converts them in one process; then a second run with
+nothing to do, opening the store, and its size and files. The records and the store are in memory (/dev/shm) where there
+is such a place.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+import harmonize as hz
+from harmonize.ingest import ProjectKey
+
+KEY = ProjectKey(b"benchmark" * 4)
+T = TypeVar("T")
+
+
+def write_records(folder: Path, n: int) -> None:
+    """Records of 2 signals and 500 samples, a thousand in a folder, no two alike."""
+    walk = np.cumsum(np.random.default_rng(0).integers(-9, 10, (1000, 2)), axis=0).astype("<i2")
+    for number in range(n):
+        place = folder / f"{number // 1000:04d}"
+        if number % 1000 == 0:
+            place.mkdir(parents=True)
+        name, samples = f"r{number:06d}", walk[number % 500 : number % 500 + 500] + number // 500
+        lines = [f"{name} 2 250 500"]
+        for signal, lead in enumerate(("I", "II")):
+            total = (int(samples[:, signal].sum()) + 32768) % 65536 - 32768
+            lines.append(f"{name}.dat 16 200/mV 16 0 {samples[0, signal]} {total} 0 {lead}")
+        (place / f"{name}.hea").write_text("\n".join(lines) + "\n")
+        (place / f"{name}.dat").write_bytes(samples.astype("<i2").tobytes())
+
+
+def timed(work: Callable[[], T]) -> tuple[float, T]:
+    """Seconds, and what it gave."""
+    start = time.perf_counter()
+    given = work()
+    return time.perf_counter() - start, given
+
+
+def row(n: int) -> str:
+    """One table row."""
+    place = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=place if place.is_dir() else None) as folder:
+        source, root = Path(folder) / "in", Path(folder) / "s.zarr"
+        write_records(source, n)
+        first, outcome = timed(lambda: hz.convert(source, root, key=KEY))
+        if outcome.converted != n:
+            raise RuntimeError(f"{outcome.converted} of {n} records converted")
+        again, second = timed(lambda: hz.convert(source, root, key=KEY))
+        if second.unchanged != n:
+            raise RuntimeError(f"{second.unchanged} of {n} records unchanged")
+        opened, _ = timed(lambda: len(hz.open(root).streams))
+        files = [path for path in root.rglob("*") if path.is_file()]
+        size = sum(path.stat().st_size for path in files) / 1e6
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return (
+        f"| {n:,} | {first:.1f} s ({n / first:,.0f}/s) | {again:.2f} s | {opened:.2f} s | {len(files):,} | {size:,.0f} MB | "
+        f"{memory:,.0f} MB |"
+    )
+
+
+def rows(sizes: list[int]) -> list[str]:
+    """The table."""
+    return [
+        "| recordings | first run | second run, nothing to do | opening, with streams | files | store | peak memory |",
+        "|---|---|---|---|---|---|---|",
+        *map(row, sizes),
+    ]
+
+
+if __name__ == "__main__":
+    print("\n".join(rows([int(size) for size in sys.argv[1:]] or [1_000, 10_000, 100_000])))
