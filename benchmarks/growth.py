@@ -63,10 +63,8 @@ def row(n: int) -> str:
         files = [path for path in root.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files) / 1e6
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return (
-        f"| {n:,} | {first:.1f} s ({n / first:,.0f}/s) | {again:.2f} s | {opened:.2f} s | {len(files):,} | {size:,.0f} MB | "
-        f"{memory:,.0f} MB |"
-    )
+    converted, rerun = f"{first:.1f} s ({n / first:,.0f}/s)", f"{again:.2f} s"
+    return f"| {n:,} | {converted} | {rerun} | {opened:.2f} s | {len(files):,} | {size:,.0f} MB | {memory:,.0f} MB |"
 
 
 def rows(sizes: list[int]) -> list[str]:
