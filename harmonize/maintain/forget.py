@@ -107,7 +107,14 @@ def _forget(
         if key is not None:
             step("list what may not come back")
             done.refused_sources = _refuse(root, history, found.subjects, key)
-        done.recordings, done.parts_rewritten = _commit_without(root, found.subjects, claim.prefix, step)
+        try:
+            done.recordings, done.parts_rewritten = _commit_without(root, found.subjects, claim.prefix, step)
+        except StoreError:
+            if not claim.resumed and catalog.version_of(root) == claim.version:
+                claim.finish()  # nothing was changed, so nothing is to be finished
+            raise
+        # What other runs committed meanwhile, and the last round removed, is history by now.
+        history = pl.concat([history, _history(root)]).unique()
         done.parts_removed = _remove_old_parts(root, history, step)
         gone = _gone(history, catalog.read(root, "recordings"), found.subjects)
         _clean_tables(root, history, gone, claim.version, step)

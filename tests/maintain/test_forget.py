@@ -386,6 +386,7 @@ def test_damage_in_anothers_samples_stops_it_before_anything_is_lost(store) -> N
     with pytest.raises(StoreError, match="cannot be rewritten"):
         forget(store.path, [SUBJECT], KEY)
     assert hz.open(store.path).version == store.version
+    assert not (store.path / "catalog" / FORGETTING).exists()
 
 
 def test_what_a_conversion_commits_meanwhile_is_neither_lost_nor_old(tmp_path) -> None:
@@ -412,3 +413,24 @@ def test_what_a_conversion_commits_meanwhile_is_neither_lost_nor_old(tmp_path) -
     assert {samples_of("anna", "again").tobytes(), samples_of("cora", "more").tobytes()} <= values
     assert samples_of("anna").tobytes() not in values
     assert where_found(store.path, wanted) == []
+
+
+def test_what_a_conversion_adds_of_the_subject_meanwhile_goes_too(tmp_path) -> None:
+    """A run that looked for its sources before the list was made; without a key there is no list at all."""
+    folder = write_cohort(tmp_path / "in")
+    store = convert(folder, tmp_path / "s.zarr")
+    write_eeg(folder / "bert" / "eeg2.edf", "bert", "eeg2")
+    done: list[int] = []
+
+    def step(name: str) -> None:
+        if name == "commit" and not done:
+            done.append(hz.convert(folder, store.path, recipe=_recipe(), key=KEY).converted)
+
+    forget(store.path, [SUBJECT], None, step=step)
+    assert done == [1]
+    assert where_found(store.path, [SUBJECT.encode(), *patterns("bert")]) == []
+    after = hz.open(store.path)
+    assert verify(after).findings == []
+    named = {*after.streams["part"], *after.recordings["image"].drop_nulls()}
+    unnamed = set(part_folders(store.path)) - named
+    assert not unnamed, "nothing is left over"
