@@ -7,7 +7,7 @@ is such a place.
 
 from __future__ import annotations
 
-import resource
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,8 +18,11 @@ from typing import TypeVar
 import numpy as np
 
 import harmonize as hz
+from benchmarks.timing import peak_mb
 from harmonize.ingest import ProjectKey
 
+CHILD = [sys.executable, "-m", "benchmarks.growth", "--row"]
+"""A process for each row, so that memory is its own."""
 KEY = ProjectKey(b"benchmark" * 4)
 T = TypeVar("T")
 
@@ -62,9 +65,8 @@ def row(n: int) -> str:
         opened, _ = timed(lambda: len(hz.open(root).streams))
         files = [path for path in root.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files) / 1e6
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     converted, rerun = f"{first:.1f} s ({n / first:,.0f}/s)", f"{again:.2f} s"
-    return f"| {n:,} | {converted} | {rerun} | {opened:.2f} s | {len(files):,} | {size:,.0f} MB | {memory:,.0f} MB |"
+    return f"| {n:,} | {converted} | {rerun} | {opened:.2f} s | {len(files):,} | {size:,.0f} MB | {peak_mb():,} MB |"
 
 
 def rows(sizes: list[int]) -> list[str]:
@@ -72,9 +74,12 @@ def rows(sizes: list[int]) -> list[str]:
     return [
         "| recordings | first run | second run, nothing to do | opening, with streams | files | store | peak memory |",
         "|---|---|---|---|---|---|---|",
-        *map(row, sizes),
+        *(subprocess.run([*CHILD, str(size)], capture_output=True, check=True, text=True).stdout for size in sizes),
     ]
 
 
 if __name__ == "__main__":
-    print("\n".join(rows([int(size) for size in sys.argv[1:]] or [1_000, 10_000, 100_000])))
+    if sys.argv[1:2] == ["--row"]:
+        print(row(int(sys.argv[2])), end="")
+    else:
+        print("\n".join(rows([int(size) for size in sys.argv[1:]] or [1_000, 10_000, 100_000])))

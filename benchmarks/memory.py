@@ -17,13 +17,14 @@ import numpy as np
 from benchmarks.edf_files import edf_header
 
 CHILD = """
-import resource, sys
+import sys
 import harmonize as hz
+from benchmarks.timing import peak_mb
 from harmonize.ingest import ProjectKey
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = peak_mb()
 outcome = hz.convert(sys.argv[1], sys.argv[2], dataset="huge", key=ProjectKey(b"benchmark" * 4))
 assert (outcome.converted, outcome.failures) == (1, []), outcome
-print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, round(outcome.seconds))
+print(before, peak_mb(), round(outcome.seconds))
 """
 CHANNELS, RATE_HZ = 64, 1000
 

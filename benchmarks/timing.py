@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 BLOCK_BYTES = 384 * 1024
 """Blocks that converters are asked for, as ``harmonize.ingest.write`` does."""
@@ -25,6 +26,13 @@ def alternating_s(works: dict[str, Callable[[], object]], rounds: int) -> dict[s
 def median_s(work: Callable[[], object], rounds: int) -> float:
     """Median seconds of several runs after one to warm up."""
     return alternating_s({"": work}, rounds)[""]
+
+
+def peak_mb() -> int:
+    """The most resident memory of this process in MB, since it began to run its program (Linux; ``ru_maxrss`` counts
+    its parent's too)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
 def row(what: str, n: float, ours_s: float, reference: str, theirs_s: float, unit: str) -> str:
