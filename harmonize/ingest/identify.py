@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -66,7 +66,11 @@ class Policy:
 
     def source_root(self, file: FoundFile) -> str:
         """The folder that was given, as a pseudonym always."""
-        return f"root-{self.key.digest('root', str(root_of(file)))}"
+        return self.root_name(root_of(file))
+
+    def root_name(self, folder: Path) -> str:
+        """What a folder that is given is called in the store."""
+        return f"root-{self.key.digest('root', str(folder))}"
 
     def source_state(self, source: SourceFiles, facts: Facts) -> str:
         """Keyed digests of the files' sizes and times, and of what tables and side files say: equal while nothing

@@ -20,7 +20,7 @@ PASSING = frozenset({"unreadable_file", "source_changed", "internal_error"})
 def roots_of(policy: Policy, paths: Iterable[Path]) -> list[str]:
     """Pseudonyms of the folders given, as recordings carry them; single files give none: what lies beside them was
     not looked at."""
-    return sorted(f"root-{policy.key.digest('root', str(path.resolve()))}" for path in paths if path.is_dir())
+    return sorted(policy.root_name(path.resolve()) for path in paths if path.is_dir())
 
 
 def tree_digest(policy: Policy, walked: Walked) -> str:
