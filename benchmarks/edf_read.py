@@ -2,7 +2,7 @@
 
 Every reader opens the file and gives all samples; ours as native integers in blocks, as conversion takes them (header
 and onsets included), MNE as float64 volts, pyEDFlib as int32. One process, file in the page cache, readers taken in
-turns of several files; medians and ratios.
+turns of one file and of several; medians and ratios.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from harmonize_converters.edf import EdfConverter
 
 CHANNELS, RATE_HZ, SECONDS = 20, 256, 3600
 ROUNDS = 5
-FILES = 5
-"""Reads of the file in one turn: what is measured is the rate over many files."""
+TURNS = (1, 5)
+"""Reads of the file in one turn: alone between the other readers, and as over a folder of files."""
 
 
 def write_edf(path: Path, bdf: bool = False) -> np.ndarray:
@@ -68,9 +68,9 @@ def by_pyedflib(path: Path) -> np.ndarray:
         reader.close()
 
 
-def several(read: Callable[[Path], object], path: Path) -> None:
-    """As over a folder of files: one after the other."""
-    for _ in range(FILES):
+def several(read: Callable[[Path], object], path: Path, times: int) -> None:
+    """The file again and again."""
+    for _ in range(times):
         read(path)
 
 
@@ -80,10 +80,13 @@ def measure(path: Path, samples: np.ndarray, native_bytes: int) -> list[str]:
     np.testing.assert_array_equal(first, samples[:, : first.shape[1]])
     np.testing.assert_array_equal(by_pyedflib(path), samples)
     readers: dict[str, Callable[[Path], object]] = {"ours": ours, "MNE `get_data()`": by_mne, "pyEDFlib": by_pyedflib}
-    found = alternating_s({name: partial(several, read, path) for name, read in readers.items()}, ROUNDS)
-    megabytes, mine = FILES * samples.size * native_bytes / 1e6, found.pop("ours")
-    what = f"reading {path.suffix[1:].upper()}, 1 h, {CHANNELS} channels, {RATE_HZ} Hz"
-    return [row(what, megabytes, mine, name, theirs, "MB") for name, theirs in found.items()]
+    rows = []
+    for times in TURNS:
+        found = alternating_s({name: partial(several, read, path, times) for name, read in readers.items()}, ROUNDS)
+        megabytes, mine = times * samples.size * native_bytes / 1e6, found.pop("ours")
+        what = f"reading {path.suffix[1:].upper()}, 1 h, {CHANNELS} channels, {RATE_HZ} Hz, {times} a turn"
+        rows += [row(what, megabytes, mine, name, theirs, "MB") for name, theirs in found.items()]
+    return rows
 
 
 def rows() -> list[str]:
