@@ -1,8 +1,6 @@
 """Samples of EDF and BDF files: data records to blocks of (channel, time), and onsets checked on the way.
 
-Records are read in pieces that fit a core's cache and copied from there into the block: measured faster than a
-memory map (``benchmarks.edf_read``), and a file that is cut meanwhile is an error of this source, where touching a
-map would end the process (SIGBUS).
+Records are copied into the block in one pass over pieces that fit a core's cache (``_pieces``).
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from harmonize_converters._edf_onsets import ONSET_BYTES, RecordRun, breaks, par
 from harmonize_converters._edf_tal import first_onset
 from harmonize_converters._frames import copy_run
 from harmonize_converters._open import read_at, read_into
+from harmonize_converters._pieces import loader
 from harmonize_converters.contract import Block, ConversionError
 
 _PIECE_BYTES = 384 * 1024
@@ -130,42 +129,42 @@ def read_blocks(handle: BinaryIO, layout: Layout, runs: Sequence[RecordRun], blo
 
 def _read_records(handle: BinaryIO, layout: Layout, runs: Sequence[RecordRun], count: int) -> Iterator[Block]:
     """Blocks of up to ``count`` whole records."""
-    header, record_bytes = layout.header, layout.header.record_bytes
+    record_bytes, data_start, spare = layout.header.record_bytes, layout.header.data_start, _spare(layout)
     count = min(count, layout.n_records)
     piece = min(count, max(1, _PIECE_BYTES // record_bytes))
-    buffer = np.zeros(_spare(layout) + piece * record_bytes, np.uint8)
-    frames, taken = _frames(buffer, layout, piece), buffer[_spare(layout) :]
-    records = taken.reshape(piece, record_bytes)
-    widths = [layout.samples(run.stream) for run in layout.runs]
+    load = loader(handle, spare + piece * record_bytes)
+    shapes = [(len(members), layout.samples(stream)) for stream, members in enumerate(layout.streams)]
+    offset, length = layout.annotations[0] if layout.annotations else (0, 0)
+    onset = slice(offset, offset + min(length, ONSET_BYTES))
     check = _OnsetCheck(layout, runs)
     for at in range(0, layout.n_records, count):
         n = min(count, layout.n_records - at)
-        outs = [np.empty((len(s), n * layout.samples(i)), layout.dtype) for i, s in enumerate(layout.streams)]
+        outs = [np.empty((channels, n * samples), layout.dtype) for channels, samples in shapes]
         for begin in range(0, n, piece):
             stop = min(begin + piece, n)
             size = (stop - begin) * record_bytes
-            read_into(handle, header.data_start + (at + begin) * record_bytes, taken.data[:size])
-            for run, width in zip(layout.runs, widths, strict=True):
-                copy_run(frames[: stop - begin], run, outs[run.stream][:, begin * width : stop * width])
-            if layout.annotations:
-                offset, length = layout.annotations[0]
-                check.take(records[: stop - begin, offset : offset + min(length, ONSET_BYTES)])
+            loaded = load(data_start + (at + begin) * record_bytes - spare, spare + size)
+            frames = _frames(loaded, layout, stop - begin)
+            for run in layout.runs:
+                copy_run(frames, run, outs[run.stream], begin)
+            if length:
+                check.take(loaded[spare:].reshape(-1, record_bytes)[:, onset])
         for stream, out in enumerate(outs):
-            yield Block(stream, at * layout.samples(stream), _finish(out, layout))
+            yield Block(stream, at * shapes[stream][1], _finish(out, layout))
     check.check()
 
 
-def _frames(buffer: np.ndarray, layout: Layout, n: int) -> np.ndarray:
-    """The records of ``buffer`` (spare byte first) as (record, sample), without copying. BDF samples are
+def _frames(loaded: np.ndarray, layout: Layout, n: int) -> np.ndarray:
+    """The records of ``loaded`` (spare byte first) as (record, sample), without copying. BDF samples are
     the upper 24 bits of 32 here, until ``_finish``."""
     header = layout.header
     strides = (header.record_bytes, header.sample_bytes)
-    return np.ndarray((n, header.record_samples), _kind(layout), buffer.data, 0, strides)
+    return np.ndarray((n, header.record_samples), _kind(layout), loaded.data, 0, strides)
 
 
 def _spare(layout: Layout) -> int:
-    """Bytes in front of the samples of a buffer: one lets a 24-bit sample be read as the upper three bytes of a
-    32-bit one."""
+    """Bytes taken in front of samples (of the header, or a buffer's own): one lets a 24-bit sample be read as the
+    upper three bytes of a 32-bit one."""
     return 1 if layout.header.bdf else 0
 
 

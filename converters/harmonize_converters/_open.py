@@ -40,8 +40,7 @@ def read_at(handle: BinaryIO, offset: int, length: int) -> bytes:
 
 
 def read_into(handle: BinaryIO, offset: int, buffer: memoryview) -> None:
-    """Fill ``buffer`` from ``offset`` on. Plain reads, no memory map: a file cut meanwhile, or a bad disk
-    sector, is then an error of this source and not a signal that ends the process."""
+    """Fill ``buffer`` from ``offset`` on."""
     done = 0
     try:
         while done < len(buffer):
