@@ -54,6 +54,7 @@ class StreamStatistics:
         self._missing = None if missing == [None] * len(channels) else np.array(
             [np.nan if one is None else one for one in missing], np.float64
         )  # fmt: skip
+        self._unmarked = np.array([one is None for one in missing])
         self._low = np.array([-np.inf if c.digital_min is None else c.digital_min for c in channels])
         self._high = np.array([np.inf if c.digital_max is None else c.digital_max for c in channels])
         n = len(channels)
@@ -94,33 +95,36 @@ class StreamStatistics:
         """Windows (channel, window, time); a window shorter than the others is the end of a segment."""
         if windows.size == 0:
             return
-        absent = self._absent(windows)
+        low, high = windows.min(axis=(1, 2)).astype(np.float64), windows.max(axis=(1, 2)).astype(np.float64)
+        absent = self._absent(windows, low, high)
         values = windows.astype(np.float64)
         n_present: np.ndarray | int = windows.shape[1] * windows.shape[2]
-        if absent is None:
-            clean = np.ones(windows.shape[:2], bool)
-            low, high = windows.min(axis=(1, 2)).astype(np.float64), windows.max(axis=(1, 2)).astype(np.float64)
-        else:
+        clean = None
+        if absent is not None:
             values[absent] = np.nan
             clean = np.logical_not(absent.any(axis=2))
             n_present = n_present - absent.sum(axis=(1, 2))
             low, high = (reduction.reduce(values, axis=(1, 2)) for reduction in (np.fmin, np.fmax))
-        self._min, self._max = np.fmin(self._min, low), np.fmax(self._max, high)
+        np.fmin(self._min, low, out=self._min)
+        np.fmax(self._max, high, out=self._max)
         self._present += n_present
         self._count_rails(values, (low <= self._low) | (high >= self._high))
         self._add_moments(values, absent is not None)
         if windows.shape[2] == self._window:
-            self._judged += clean.sum(axis=1)
-            self._flat += (clean & _unchanging(windows)).sum(axis=1)
+            unchanging = _unchanging(windows)
+            self._judged += windows.shape[1] if clean is None else clean.sum(axis=1)
+            self._flat += (unchanging if clean is None else unchanging & clean).sum(axis=1)
             self._add_spectra(values, clean)
             self._windows += windows.shape[1]
 
-    def _absent(self, windows: np.ndarray) -> np.ndarray | None:
+    def _absent(self, windows: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
+        """Which samples are missing, None where none is. The ends of each channel's range tell for most."""
         absent = None
-        if self._missing is not None:
-            absent = windows == self._missing[:, None, None]
-        if self._float:
-            absent = ~np.isfinite(windows) if absent is None else absent | ~np.isfinite(windows)
+        if self._float and not (np.isfinite(low) & np.isfinite(high)).all():
+            absent = ~np.isfinite(windows)
+        if self._missing is not None and not (self._unmarked | (self._missing < low) | (self._missing > high)).all():
+            marked = windows == self._missing[:, None, None]
+            absent = marked if absent is None else absent | marked
         return absent if absent is not None and absent.any() else None
 
     def _count_rails(self, values: np.ndarray, reached: np.ndarray) -> None:
@@ -132,34 +136,32 @@ class StreamStatistics:
 
     def _add_moments(self, values: np.ndarray, with_nan: bool) -> None:
         """Sums of whole numbers, exact, for up to 16 bits; else of differences from each channel's first sample."""
-        flat = values.reshape(len(values), -1)
         if self._wide:
             if self._pivot is None:
-                self._pivot = np.nan_to_num(flat[:, 0])
-            flat = flat - self._pivot[:, None]
+                self._pivot = np.nan_to_num(values[:, 0, 0])
+            values = values - self._pivot[:, None, None]
         if with_nan:
-            flat = np.nan_to_num(flat)
-        self._sum += flat.sum(axis=1)
-        self._squares += np.einsum("ct,ct->c", flat, flat)  # not BLAS, whose threads would get in each other's way
+            values = np.nan_to_num(values)
+        self._sum += np.einsum("cwt->c", values)
+        self._squares += np.einsum("cwt,cwt->c", values, values)  # not BLAS: its threads would get in each other's way
 
-    def _add_spectra(self, values: np.ndarray, clean: np.ndarray) -> None:
+    def _add_spectra(self, values: np.ndarray, clean: np.ndarray | None) -> None:
         """Every ``_every``-th window of the stream."""
-        if self._basis is None:
-            return
         first = -self._windows % self._every
-        chosen = values[:, first :: self._every]
-        if chosen.shape[1] == 0:
+        if self._basis is None or first >= values.shape[1]:
             return
-        kept = clean[:, first :: self._every]
-        if not kept.all():
-            chosen = np.where(kept[..., None], chosen, 0.0)
+        chosen = values[:, first :: self._every]
+        if clean is not None:
+            chosen = np.where(clean[:, first :: self._every, None], chosen, 0.0)
         # The mean goes in float64; what is left is small enough for float32.
-        tapered = (chosen - chosen.mean(axis=2, keepdims=True)).astype(np.float32)
+        mean = np.einsum("cwt->cw", chosen)[..., None] / self._window
+        tapered = np.empty(chosen.shape, np.float32)
+        np.subtract(chosen, mean, out=tapered, casting="same_kind")
         tapered *= self._basis.taper
         # Parseval: all power but that of the slowest frequencies, one-sided.
         total = np.einsum("cwt,cwt->cw", tapered, tapered) * np.float32(self._window / 2)
         parts = tapered.reshape(-1, self._window) @ self._basis.waves
-        power = (parts**2).reshape(*total.shape, -1, 2).sum(axis=3)
+        power = np.square(parts).reshape(*total.shape, -1, 2).sum(axis=3)
         above = np.maximum(total - power[..., 0] / 2 - power[..., 1], 0)
         self._power += above.sum(axis=1, dtype=np.float64)
         for index in range(self._basis.n_lines):
@@ -197,11 +199,11 @@ class StreamStatistics:
 
 def _unchanging(windows: np.ndarray) -> np.ndarray:
     """Which windows, of (channel, window, time), hold one value only. A few samples of each tell for most."""
-    size = windows.shape[2]
-    probes = windows[:, :, [0, size // 3, 2 * size // 3, size - 1]]
-    same = (probes == probes[..., :1]).all(axis=2)
-    candidates = windows[same]
-    same[same] = (candidates == candidates[:, :1]).all(axis=1)
+    size, first = windows.shape[2], windows[..., 0]
+    same = (first == windows[..., size - 1]) & (first == windows[..., size // 3]) & (first == windows[..., size // 2])
+    if same.any():
+        candidates = windows[same]
+        same[same] = (candidates == candidates[:, :1]).all(axis=1)
     return np.asarray(same)
 
 

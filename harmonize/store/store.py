@@ -20,7 +20,7 @@ from harmonize.store.versions import require_version, resolve
 from harmonize.store.views import ImageView, RecordingView, SignalView, read_document
 from harmonize_schemas import Recording
 
-FORMAT = "0.2"
+FORMAT = "0.3"
 
 
 class Store:
