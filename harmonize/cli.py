@@ -189,9 +189,9 @@ def scan_command(
     with report, process_pool(workers) as executor:
         found = scan(sources, Policy(loaded, recipe_sha256, load_key(key)), None, executor, report.update)
     tasks = plan(found.drafts, max(1, workers))
-    labels = unmapped_of(draft.recording for draft in found.drafts)
+    labels = unmapped_of(one.draft().recording for one in found.drafts)
     if as_json:
-        recordings = [draft.recording.model_dump(mode="json") for draft in found.drafts]
+        recordings = [one.draft().recording.model_dump(mode="json") for one in found.drafts]
         _print_json(
             {
                 "recordings": recordings,
@@ -201,7 +201,7 @@ def scan_command(
             }
         )
     else:
-        out.print(counts_table([draft.recording for draft in found.drafts]))
+        out.print(counts_table([one.draft().recording for one in found.drafts]))
         size = sum(task.raw_bytes for task in tasks)
         out.print(f"{len(found.drafts)} recordings, {size / 1e6:.1f} MB of samples, {len(tasks)} tasks")
         print_unmapped_line(out, labels)
@@ -252,7 +252,7 @@ def _located(failures: pl.DataFrame, folders: list[Path], key: Path | None) -> p
     paths: dict[str, str] = {}
     for dataset in failures["dataset"].unique():
         loaded, digest = load_recipe(None, dataset, folders[0])
-        found = scan(folders, Policy(loaded, digest, load_key(key)), None)
+        found = scan(folders, Policy(loaded, digest, load_key(key)), None, detailed=True)
         paths |= {name: str(file.path) for name, file in found.files.items()}
     return failures.with_columns(path=pl.col("source").replace_strict(paths, default=None, return_dtype=pl.String))
 

@@ -58,7 +58,7 @@ class _Rates:
         rate = f"{progress.sources_done / seconds:.0f} files/s"
         if progress.bytes:
             rate += f", {progress.bytes_done / 1e6 / seconds:.0f} MB/s"
-        return rate + (f", {progress.failures} failed" if progress.failures else "")
+        return rate + (f", {sum(progress.failures.values())} failed" if progress.failures else "")
 
 
 class _Lines(_Silent):
