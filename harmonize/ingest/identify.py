@@ -89,8 +89,8 @@ class Policy:
 @dataclass(frozen=True)
 class Draft:
     """A source that is ready to be written: its document lacks the files' hashes, and its start until all sources are
-    known (``packed``). ``description`` is what the converter said, before the recipe's channel rules; ``event_labels`` are the recipe's words for events;
-    ``clock`` is the file's own date and time (never stored)."""
+    known (``packed``). ``description`` is what the converter said, before the recipe's channel rules; ``event_labels``
+    are the recipe's words for events; ``clock`` is the file's own date and time (never stored)."""
 
     source: SourceFiles
     description: Description

@@ -22,8 +22,8 @@ from harmonize.store.locks import COMMITTING, held
 from harmonize.store.part_files import remove_part
 
 COMMIT_EVERY_S = 60.0
-COMMIT_RECORDINGS = 10_000
-"""Their rows take some 100 MB until they are committed."""
+COMMIT_RECORDINGS = 5_000
+"""Their rows take some 10 kB each until they are committed."""
 COMMIT_ROOM = 1024 * 1024
 """Bytes that must be free, so that tables are not begun that cannot be ended."""
 

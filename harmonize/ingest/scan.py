@@ -99,9 +99,8 @@ def scan(
     around = result.surroundings = Surroundings(recipe)
     names = {source.key: policy.source_id(source.key) for source in found.sources}
     before = {key: known[name] for key, name in names.items() if name in known}
-    same = (
-        _same_bytes(store, [one for one in found.sources if one.key in before], before, executor) if checksum else None
-    )
+    there = [one for one in found.sources if one.key in before]
+    same = _same_bytes(store, there, before, executor) if checksum else None
     todo = [one for one in found.sources if _is_new(result, before.get(one.key), one, around, same)]
     seen = {policy.source_id(file.key) for file, _ in found.failures} | set(names.values())
     roots = roots_of(policy, paths)

@@ -123,8 +123,9 @@ def _forget(
         history = pl.concat([history, _history(root)]).unique()
         done.parts_removed = _remove_old_parts(root, history, step)
         gone = _gone(history, catalog.read(root, "recordings"), found.subjects)
-        _clean_tables(root, history, gone, claim.version, step)
-        done.versions_removed = _end_history(root, step)
+        with held(root, COMMITTING, alone=True):  # commits wait: what they would add to is taken away here
+            _clean_tables(root, history, gone, claim.version, step)
+            done.versions_removed = _end_history(root, step)
     step("look for conversions")
     with held(root, CONVERTING, alone=True, wait=False) as free:
         done.converting = not free
@@ -223,7 +224,8 @@ def _commit_without(root: Path, subjects: list[Subject], prefix: str, step: Call
         step("commit")
         before = store.recordings.filter(pl.col("recording_id").is_in(moved.streams["recording_id"].implode()))
         changes = before.select("recording_id", before="commit", commit=pl.lit(moved.mark))
-        catalog.move_recordings(root, changes, gone, "forget")
+        with held(root, COMMITTING, alone=True):
+            catalog.move_recordings(root, changes, gone, "forget")
         recordings += len(gone)
         parts += moved.parts
     raise StoreError("other runs keep adding recordings to the parts that are rewritten: forget again when they ended")
