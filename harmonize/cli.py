@@ -37,7 +37,7 @@ from harmonize.report.tables import (
 )
 from harmonize.report.unmapped import unmapped as unmapped_labels
 from harmonize.report.unmapped import unmapped_of
-from harmonize.store import StoreError, open_store
+from harmonize.store import StoreError, StoreWriteError, open_store
 from harmonize.store.shards import Codec
 from harmonize_schemas.jsonschema import SCHEMAS, schema_text, write_schemas
 
@@ -307,9 +307,13 @@ def demo_command(
 
 
 def main() -> None:
-    """Run the command line; known errors are one line on stderr and exit code 2."""
+    """Run the command line; known errors are one line on stderr and exit code 2, or 3 for a store that cannot be
+    written."""
     try:
         app()
+    except StoreWriteError as error:
+        err.print(f"[red]Stopped:[/] {escape(str(error))}.", highlight=False, soft_wrap=True)
+        raise SystemExit(3) from None
     except (StoreError, KeyFileError, ClusterError) as error:
         err.print(f"[red]Error:[/] {error}", highlight=False)
         raise SystemExit(2) from None

@@ -148,11 +148,19 @@ def _blocks(draft: Draft) -> Iterator[Block]:
     """The source's blocks, checked to be all of what its description says, from unchanged files."""
     source = draft.source
     with converter_errors():
-        yield from converters()[source.converter].read(source, draft.description, BLOCK_BYTES)
-        for file in source.files:
-            stat = file.path.stat()
-            if (stat.st_size, stat.st_mtime_ns) != (file.size, file.mtime_ns):
-                raise ConversionError("source_changed")
+        try:
+            yield from converters()[source.converter].read(source, draft.description, BLOCK_BYTES)
+        except ConversionError:
+            _require_unchanged(source)  # what is wrong may be gone when the file is whole again
+            raise
+        _require_unchanged(source)
+
+
+def _require_unchanged(source: SourceFiles) -> None:
+    for file in source.files:
+        stat = file.path.stat()
+        if (stat.st_size, stat.st_mtime_ns) != (file.size, file.mtime_ns):
+            raise ConversionError("source_changed")
 
 
 @contextmanager
@@ -184,6 +192,7 @@ def _write_signals(root: Path, part_id: str, items: Sequence[Loaded], codec: Cod
             name = f"{part_id}-{key[1]}" if key[1] else part_id
             parts[key] = part = SignalPart(root, name, streams, codec)
             stack.enter_context(_removed_on_error(part.folder))
+            stack.callback(part.abandon)
             for row, (item, index) in enumerate(rows):
                 stream = item.recording.streams[index]
                 at = item.recording.recording_id, index

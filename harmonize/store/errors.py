@@ -23,7 +23,8 @@ class StoreWriteError(StoreError):
 def _reason(error: BaseException) -> str:
     """Why, in plain words. deltalake has no numbers for it but in its text."""
     found = re.search(r"os error (\d+)", str(error))
-    number = error.errno if isinstance(error, OSError) else int(found.group(1)) if found else None
+    number = error.errno if isinstance(error, OSError) else None
+    number = int(found.group(1)) if number is None and found else number
     words = {
         errno.ENOSPC: "the disk is full",
         errno.EDQUOT: "the disk quota is used up",
