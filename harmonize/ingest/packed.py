@@ -11,15 +11,17 @@ from sys import intern
 import numpy as np
 
 from harmonize.ingest.identify import Draft
-from harmonize.store.geometry import layout_name
+from harmonize.store.geometry import image_grid, layout_name
+from harmonize_schemas import Image, SignalStream
 
 
 @dataclass(slots=True)
 class PackedDraft:
     """A draft as a pickle, beside it what planning, refusing and reporting ask for.
 
-    ``layouts`` has one name a stream; ``start`` is when the recording began by its own clock (never stored);
-    ``start_s`` and ``unanchored`` come once all sources of the run are known (``anchor``).
+    ``layouts`` and ``stream_bytes`` go with the streams; ``shard_bytes`` is of an image, None for signals. ``start`` is
+    when the recording began by its own clock (never stored); ``start_s`` and ``unanchored`` come once all sources of
+    the run are known (``anchor``).
     """
 
     recording_id: str
@@ -29,6 +31,8 @@ class PackedDraft:
     site: str | None
     converter: str
     layouts: tuple[str, ...]
+    stream_bytes: tuple[int, ...]
+    shard_bytes: int | None
     raw_bytes: int
     start: datetime | None
     packed: bytes
@@ -48,7 +52,15 @@ def raw_bytes(draft: Draft) -> int:
     image = draft.recording.image
     if image is not None:
         return int(np.prod(image.shape)) * np.dtype(image.dtype).itemsize
-    return sum(s.n_samples * len(s.channels) * np.dtype(s.dtype).itemsize for s in draft.recording.streams)
+    return sum(map(_stream_bytes, draft.recording.streams))
+
+
+def _stream_bytes(stream: SignalStream) -> int:
+    return stream.n_samples * len(stream.channels) * np.dtype(stream.dtype).itemsize
+
+
+def _shard_bytes(image: Image) -> int:
+    return int(np.prod(image_grid(image).shard)) * np.dtype(image.dtype).itemsize
 
 
 def pack(draft: Draft, start: datetime | None) -> PackedDraft:
@@ -62,6 +74,8 @@ def pack(draft: Draft, start: datetime | None) -> PackedDraft:
         site=recording.acquisition.site,
         converter=recording.provenance.converter,
         layouts=tuple(intern(layout_name(stream)) for stream in recording.streams),
+        stream_bytes=tuple(map(_stream_bytes, recording.streams)),
+        shard_bytes=None if recording.image is None else _shard_bytes(recording.image),
         raw_bytes=raw_bytes(draft),
         start=start,
         packed=pickle.dumps(draft, pickle.HIGHEST_PROTOCOL),

@@ -110,8 +110,9 @@ class ProcessPool(Executor):
                 self._waiting.clear()
             if wait:
                 self._idle.wait_for(lambda: not self._running and not self._waiting)
-            if self._pool is not None:
-                self._pool.shutdown(wait=False, cancel_futures=cancel_futures)
+            pool = self._pool
+        if pool is not None:  # without the lock, which answers of running tasks need
+            pool.shutdown(wait=wait, cancel_futures=cancel_futures)
 
 
 def _answer(job: _Job, inner: Future[Any]) -> None:
@@ -134,8 +135,8 @@ def _spawning(workers: int) -> ProcessPoolExecutor:
 def process_pool(workers: int) -> Iterator[Executor | None]:
     """A pool of spawned processes for ``convert`` and ``scan``; None for 0: work in this process.
 
-    Nothing of the parent is inherited but what is sent. On an error or an interrupt, work that has not
-    begun is dropped.
+    Nothing of the parent is inherited but what is sent. On an error, work that has not begun is dropped, and what runs
+    is waited for; on an interrupt it is not.
     """
     if workers == 0:
         yield None
@@ -143,6 +144,9 @@ def process_pool(workers: int) -> Iterator[Executor | None]:
     pool = ProcessPool(workers)
     try:
         yield pool
+    except Exception:
+        pool.shutdown(cancel_futures=True)
+        raise
     except BaseException:
         pool.shutdown(wait=False, cancel_futures=True)
         raise

@@ -11,13 +11,19 @@ from pathlib import Path
 from harmonize.ingest.find import Walked
 from harmonize.ingest.forgotten import read_forgotten, refuse
 from harmonize.ingest.identify import Policy
+from harmonize.ingest.outlook import Outlook, outlook
 from harmonize.ingest.packed import PackedDraft
 from harmonize.ingest.plan import Task, plan
 from harmonize.ingest.scan import Progress, Scan, scan
 from harmonize.ingest.write import failed
-from harmonize.store import Store
+from harmonize.store import Store, open_store
+from harmonize.store.shards import Codec
+from harmonize.store.sizes import layout_sizes
+from harmonize.store.store import is_store
 from harmonize_converters.contract import ConversionError
 
+LOOK_AT = 50
+"""Parts of each layout whose sizes are looked up in a store."""
 Partition = tuple[int, int]
 """(i, n), i from 1: the i-th of n parts of the sources."""
 
@@ -53,6 +59,29 @@ def prepare(
         found.vanished = [row for row in found.vanished if _is_mine(row["source"], partition)]
     found.drafts = drafts
     return Prepared(found, plan(drafts, workers), listed)
+
+
+def preview(
+    sources: Sequence[Path],
+    into: Path | None,
+    policy: Policy,
+    executor: Executor | None = None,
+    *,
+    codec: Codec = "lz4",
+    workers: int = 1,
+    checksum: bool = False,
+    partition: Partition | None = None,
+    progress: Callable[[Progress], None] = lambda _: None,
+) -> tuple[Prepared, Outlook]:
+    """What a conversion of these sources would do, against the store ``into`` where it is there. Writes nothing.
+
+    Raises as ``convert``.
+    """
+    for source in sources:
+        source.stat()
+    store = open_store(into) if into is not None and is_store(into, policy.key.key_id) else None
+    ready = prepare(policy, sources, store, executor, workers, progress, checksum=checksum, partition=partition)
+    return ready, outlook(ready.found, ready.tasks, codec, layout_sizes(store, LOOK_AT) if store else {})
 
 
 def _is_mine(source: str, partition: Partition) -> bool:

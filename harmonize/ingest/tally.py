@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from harmonize.ingest.plan import Task
@@ -46,11 +46,11 @@ def add_batch(tallies: dict[Place, Tally], task: Task | None, batch: Batch, seco
         tallies.setdefault(place, Tally()).failures[row["code"]] += 1
 
 
-def by(tallies: Mapping[Place, Tally], of: Callable[[Place], str | None]) -> dict[str | None, Tally]:
-    """Summed up by what ``of`` gives of a place, the most bytes first."""
+def by(tallies: Mapping[Place, Tally], at: int) -> dict[str | None, Tally]:
+    """Summed up by format (0) or site (1), the most bytes first."""
     found: dict[str | None, Tally] = {}
     for place, one in tallies.items():
-        found.setdefault(of(place), Tally()).add(one)
+        found.setdefault(place[at], Tally()).add(one)
     return dict(sorted(found.items(), key=lambda item: (-item[1].bytes, str(item[0]))))
 
 
