@@ -4,6 +4,7 @@ cannot be written, 130 interrupted."""
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -163,6 +164,8 @@ def demo_command(
 def main() -> None:
     """Run the command line; known errors are one line on stderr and exit code 2, or 3 for a store that cannot be
     written."""
+    # What is said where workers are killed at the second Ctrl-C; its process is the first that is started.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     try:
         app()
     except StoreWriteError as error:

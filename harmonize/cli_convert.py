@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Annotated, Any, Literal, Self
@@ -44,7 +43,7 @@ INTERRUPTED = 130
 
 
 def _print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n")
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1, default=vars) + "\n")
 
 
 def convert_command(
@@ -100,13 +99,10 @@ def convert_command(
                     )  # fmt: skip
     except KeyboardInterrupt:
         err.print("Interrupted: the store stays as its last commit left it; the same command goes on from there.")
-        if workers and not dask:
-            sys.stdout.flush()
-            os._exit(INTERRUPTED)  # else the interpreter waits for the tasks that run; workers end with this process
         raise typer.Exit(INTERRUPTED) from None
     if dry_run:
         if as_json:
-            _print_json(asdict(found) | {"failed": ready.found.failures, "side_files": ready.found.side_files})
+            _print_json(vars(found) | {"failed": ready.found.failures, "side_files": ready.found.side_files})
         else:
             print_outlook(out, found, ready.found, max(1, workers), into, prune)
         raise typer.Exit(1 if ready.found.failures else 0)
@@ -154,7 +150,7 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
     names = ("version", "converted", "unchanged", "planned", "stopped", "failures", "vanished", "side_files",
              "raw_bytes", "seconds")  # fmt: skip
     tallies = {
-        f"by_{name}": [{name: key} | asdict(one) for key, one in by(outcome.tallies, at).items()]
+        f"by_{name}": [{name: key} | vars(one) for key, one in by(outcome.tallies, at).items()]
         for at, name in enumerate(("format", "site"))
     }
     return {"store": str(outcome.store)} | {name: getattr(outcome, name) for name in names} | tallies
@@ -192,7 +188,7 @@ def scan_command(
     if as_json:
         recordings = [one.draft().recording.model_dump(mode="json") for one in ready.found.drafts]
         listed = {"recordings": recordings, "failures": ready.found.failures, "side_files": ready.found.side_files}
-        _print_json(listed | {"unmapped": labels.to_dicts(), "plan": asdict(found)})
+        _print_json(listed | {"unmapped": labels.to_dicts(), "plan": found})
     else:
         out.print(counts_table(one.draft().recording for one in ready.found.drafts))
         print_unmapped_line(out, labels)
