@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from harmonize.ingest.pending import COMMIT_RECORDINGS
 from harmonize.ingest.plan import Task
 from harmonize.ingest.scan import Scan
 from harmonize.ingest.tally import codes
@@ -15,10 +16,10 @@ from harmonize.store.sizes import IMAGES
 SHARES: dict[Codec, tuple[float, float]] = {"lz4": (0.2, 0.9), "zstd": (0.15, 0.85), "none": (1.0, 1.3)}
 """Bytes in the store of a native byte, documents included: what ``python -m benchmarks.sizes`` prints of signals,
 sounds and images. Triggers, and channels that hold next to nothing, take less."""
-WORKER_BYTES, RUN_BYTES = 140_000_000, 240_000_000
+WORKER_BYTES, RUN_BYTES = 145_000_000, 245_000_000
 """What a worker and the process that commits hold before the first task (``python -m benchmarks.outlook``)."""
-OPEN_BYTES, WAITING_BYTES = 40_000, 6_000
-"""What a recording takes while its task runs, and while it waits for it."""
+OPEN_BYTES, WAITING_BYTES, WRITTEN_BYTES = 50_000, 6_000, 20_000
+"""What a recording takes while its task runs, while it waits for it, and until its rows are committed."""
 SHARDS_HELD = 3
 """An image is gathered to a shard, which is put together and then cut into chunks."""
 
@@ -66,9 +67,9 @@ def outlook(found: Scan, tasks: Sequence[Task], codec: Codec, sizes: Mapping[str
     """Sum up what was found and planned. ``sizes``: native and stored bytes by layout, of its store."""
     changed = sorted(one.recording_id for one in found.drafts if one.source_id in found.changed)
     layouts = list(_layouts(tasks, {name: stored / native for name, (native, stored) in sizes.items() if native}))
-    low, high = SHARES[codec]
+    (low, high), n = SHARES[codec], len(found.drafts)
     return Outlook(
-        new=len(found.drafts) - len(changed),
+        new=n - len(changed),
         changed=changed,
         unchanged=found.unchanged,
         vanished=sorted(row["recording_id"] for row in found.vanished),
@@ -77,7 +78,7 @@ def outlook(found: Scan, tasks: Sequence[Task], codec: Codec, sizes: Mapping[str
         bytes=sum(task.raw_bytes for task in tasks),
         tasks=len(tasks),
         worker_bytes=WORKER_BYTES + max(map(held_bytes, tasks), default=0),
-        run_bytes=RUN_BYTES + WAITING_BYTES * len(found.drafts),
+        run_bytes=RUN_BYTES + WAITING_BYTES * n + WRITTEN_BYTES * min(n, COMMIT_RECORDINGS),
         stored_bytes=(
             sum(int(one.bytes * (one.share or low)) for one in layouts),
             sum(int(one.bytes * (one.share or high)) for one in layouts),

@@ -52,17 +52,17 @@ class Pending:
     def __init__(self, root: Path, policy: Policy, listed: set[str], failures: list[Row]) -> None:
         self._root, self._policy, self._listed = root, policy, listed
         self._waiting = [Done(None, Batch(failures=failures))]
-        self._began, self._version = time.monotonic(), -1
+        self._rows, self._began, self._version = 0, time.monotonic(), -1
 
     def add(self, done: Done) -> None:
         """Put a task's rows to those that wait."""
         self._waiting.append(done)
+        self._rows += len(done.batch.recordings)
 
     @property
     def due(self) -> bool:
         """Whether it is time to commit."""
-        rows = sum(len(one.batch.recordings) for one in self._waiting)
-        return time.monotonic() - self._began > COMMIT_EVERY_S or rows >= COMMIT_RECORDINGS
+        return time.monotonic() - self._began > COMMIT_EVERY_S or self._rows >= COMMIT_RECORDINGS
 
     def commit(self) -> Commit:
         """Make all that waits visible. Raises ``StoreWriteError``.
@@ -71,9 +71,8 @@ class Pending:
         that task are removed, and what others had in them is to be done again.
         """
         try:
-            with held(
-                self._root, COMMITTING
-            ):  # what is forgotten from here on finds these recordings, and removes them
+            # What is forgotten once this lock is held finds these recordings, and removes them.
+            with held(self._root, COMMITTING):
                 again = self._refuse(read_forgotten(self._root))
                 batch = Batch()
                 for one in self._waiting:
@@ -83,7 +82,7 @@ class Pending:
                     self._version = catalog.commit(self._root, batch)
         except (OSError, DeltaError) as error:
             raise StoreWriteError(error) from error
-        done, self._waiting, self._began = self._waiting, [], time.monotonic()
+        done, self._waiting, self._rows, self._began = self._waiting, [], 0, time.monotonic()
         return Commit(self._version, done, again)
 
     def _refuse(self, listed: set[str]) -> list[Task]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -17,6 +18,8 @@ from converters.edf_bytes import Signal, edf_bytes
 from harmonize.cli import app
 from harmonize.ingest import plan
 from harmonize.ingest.identify import Policy
+from harmonize.ingest.outlook import OPEN_BYTES, held_bytes
+from harmonize.ingest.packed import PackedDraft
 from harmonize.ingest.privacy import load_key
 from harmonize.store.sizes import layout_sizes
 from harmonize_schemas import Recipe
@@ -158,3 +161,14 @@ def test_a_store_under_another_key_or_a_folder_that_is_no_store_is_refused(folde
         result = RUN.invoke(app, ["convert", str(folder), "--into", str(target), "--dry-run", "--workers", "0"])
         assert words in str(result.exception)
     assert not (tmp_path / "config/harmonize/project.key").exists()
+
+
+def test_a_task_holds_pooled_samples_or_shards_and_nothing_of_a_streamed_recording(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan, "TASK_BYTES", 1000)
+    one = PackedDraft("r", "d", "s", None, None, "edf", ("l",), (600,), None, 600, None, b"")
+    image = replace(one, layouts=(), stream_bytes=(), shard_bytes=200)
+    assert held_bytes(plan.Task((one,), 600)) == 600 + OPEN_BYTES
+    assert held_bytes(plan.Task((one, one), 1200)) == 2 * OPEN_BYTES, "streamed"
+    assert held_bytes(plan.Task((image,), 600)) == 3 * 200 + OPEN_BYTES
