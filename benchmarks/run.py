@@ -16,7 +16,7 @@ import wfdb
 from torch.utils.data import DataLoader
 
 import harmonize as hz
-from benchmarks import convert_edf, edf_read, growth, memory, wfdb_read
+from benchmarks import convert_edf, edf_read, growth, headers, memory, outlook, sizes, wfdb_read
 from benchmarks.synthetic import eeg_store
 from benchmarks.timing import median_s, row
 from harmonize.data import WindowDataset
@@ -110,6 +110,18 @@ def main() -> None:
         "| file | before | at most | time |",
         "|---|---|---|---|",
         *memory.rows(2),
+        "",
+        "Headers that `scan` reads (`benchmarks/headers.py`):",
+        "",
+        *headers.rows(),
+        "",
+        "What `scan` says beside what a run then took (`benchmarks/outlook.py`):",
+        "",
+        *outlook.rows(),
+        "",
+        "Bytes in the store of a native byte, by codec (`benchmarks/sizes.py`; real data):",
+        "",
+        *sizes.rows(),
     ]
     text = "\n".join(lines) + "\n"
     Path(__file__).with_name("README.md").write_text(text, "utf-8")

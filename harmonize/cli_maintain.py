@@ -132,7 +132,7 @@ def forget_command(
     """Remove subjects from a store: rows, samples, documents and logs, in all versions.
 
     The newest version stays as the only one that can be opened. Later conversions into this store are refused the
-    subjects and their sources. Exit code 1 where unfinished parts of another run may still hold something.
+    subjects and their sources. Exit code 1 while a conversion runs, or where its unfinished parts may hold something.
     """
     project_key = None if without_key else _own_key(key)
     try:
@@ -143,7 +143,7 @@ def forget_command(
         _print_json(asdict(done))
     else:
         _print_forgotten(done, refused=project_key is not None)
-    raise typer.Exit(1 if done.waiting else 0)
+    raise typer.Exit(1 if done.waiting or done.converting else 0)
 
 
 def _print_forgotten(done: Forgotten, *, refused: bool) -> None:
@@ -162,6 +162,11 @@ def _print_forgotten(done: Forgotten, *, refused: bool) -> None:
     else:
         out.print("Without the project key nothing is refused: converting the same sources brings the subjects back.")
     out.print("Copies elsewhere (sources, backups, derived files, other stores) are not touched.")
+    if done.converting:
+        out.print(
+            "[red]Not finished:[/] a conversion runs. It commits nothing of the subjects, but may have written what it "
+            "removes at its next commit: forget again when it ended."
+        )
     if done.waiting:
         out.print(
             f"[red]Not finished:[/] {len(done.waiting)} parts or files that no version names may hold more. Forget "

@@ -79,7 +79,7 @@ def check_command(
     It prints values of the tables: what it shows may identify. Exit code 1 where something cannot be read.
     """
     loaded, digest = load_recipe(recipe, None, folder)
-    found = check(scan([folder], Policy(loaded, digest, load_key(key)), None))
+    found = check(scan([folder], Policy(loaded, digest, load_key(key)), None, detailed=True))
     if as_json:
         sys.stdout.write(json.dumps(asdict(found), ensure_ascii=False, indent=1) + "\n")
     else:

@@ -51,18 +51,19 @@ class Check:
 
 
 def check(found: Scan) -> Check:
-    """Sum up a scan by its recipe."""
+    """Sum up a detailed scan by its recipe."""
     recipe, known = found.policy.recipe, found.known
+    drafts = [one.draft() for one in found.drafts]
     places = [f"fields.{name}" for name, _ in recipe.fields.items()]
     groups = {f"fields.{name}" for one in known for name in one.values.fields}
     places += sorted(groups - set(places))
     places += [*(f"labels.{name}" for name in recipe.labels), *(f"text.{name}" for name in recipe.text)]
-    channels = (c for draft in found.drafts for stream in draft.recording.streams for c in stream.channels)
+    channels = (c for draft in drafts for stream in draft.recording.streams for c in stream.channels)
     given = [_filled(place, known) for place in places]
     return Check(
         sources=len(known),
         failures=found.failures,
-        values=[*given, *_from_files(found.drafts, {place.partition(".")[2] for place in places})],
+        values=[*given, *_from_files(drafts, {place.partition(".")[2] for place in places})],
         tables=list(_joined(found)),
         unmapped_channels=_counts(channel.label for channel in channels if not channel.mapped),
     )

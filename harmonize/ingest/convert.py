@@ -2,50 +2,58 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, as_completed
-from dataclasses import dataclass
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
+from deltalake.exceptions import DeltaError
 
 from harmonize.ingest.find import walk
-from harmonize.ingest.forgotten import refuse
-from harmonize.ingest.identify import Draft, Policy
+from harmonize.ingest.identify import Policy
 from harmonize.ingest.manifest import run_row
-from harmonize.ingest.plan import Task, plan, raw_bytes
-from harmonize.ingest.pool import WorkerDied
+from harmonize.ingest.pending import Pending
+from harmonize.ingest.plan import Task
+from harmonize.ingest.prepare import Partition, Prepared, prepare
 from harmonize.ingest.privacy import ProjectKey, load_key
 from harmonize.ingest.recipes import load_recipe
 from harmonize.ingest.rerun import nothing_changed, remember, tree_digest
-from harmonize.ingest.scan import Progress, Scan, fail, scan
-from harmonize.ingest.write import failed, run_task
-from harmonize.store import catalog, create_store, open_store
-from harmonize.store.catalog import Batch, Row
+from harmonize.ingest.scan import Progress
+from harmonize.ingest.tally import Place, Tally, add_batch, codes
+from harmonize.ingest.tasks import run_tasks
+from harmonize.store import StoreWriteError, catalog, create_store, open_store
+from harmonize.store.catalog import Row
+from harmonize.store.locks import CONVERTING, held
 from harmonize.store.shards import Codec
-from harmonize_converters.contract import ConversionError
 from harmonize_schemas import Recipe
 
-COMMIT_EVERY_S = 60.0
+AHEAD = 32
+"""Tasks given to an executor at once, at least."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Outcome:
-    """What a run did. ``failures`` are rows of the store's table; ``side_files`` counts by suffix."""
+    """What a run did. ``failures`` are rows of the store's table; ``side_files`` counts by suffix; ``tallies`` say it
+    by format and site; ``planned`` is how many recordings were to be converted; ``stopped``: the run was asked to stop
+    before all were."""
 
     store: Path
     version: int
-    converted: int
-    unchanged: int
-    failures: list[Row]
-    side_files: Counter[str]
-    raw_bytes: int
-    seconds: float
+    converted: int = 0
+    unchanged: int = 0
+    failures: list[Row] = field(default_factory=list)
+    side_files: Counter[str] = field(default_factory=Counter)
+    raw_bytes: int = 0
+    seconds: float = 0.0
     vanished: int = 0
+    tallies: dict[Place, Tally] = field(default_factory=dict)
+    planned: int = 0
+    stopped: bool = False
 
 
 def convert(
@@ -61,15 +69,16 @@ def convert(
     privacy: Literal["pseudonym", "keep"] | None = None,
     checksum: bool = False,
     prune: bool = False,
-    partition: tuple[int, int] | None = None,
+    partition: Partition | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     log: Callable[[str, Row], None] = lambda *_: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Outcome:
     """Convert files and folders into a store, which is made where there is none.
 
     Sources that are in the store and unchanged are left alone; changed ones replace their recordings.
     What cannot be converted is in ``Outcome.failures`` and the store's table; it stops nothing else. The
-    store changes only by commits of whole recordings, every ``COMMIT_EVERY_S`` seconds and at the end.
+    store changes only by commits of whole recordings, every minute (``pending``) and at the end.
 
     Parameters
     ----------
@@ -90,80 +99,133 @@ def convert(
         other, on one machine or many, make the store that one run makes.
     progress, log
         Called with how far the run is, and with each event (its name and fields, free of identifying text).
+    stop
+        Asked while tasks run; once it says True, the tasks that run are ended and committed, and no other begins.
 
     Raises
     ------
     FileNotFoundError, StoreError, KeyFileError, ValueError
         For a missing source, a path that is no store or has another key, an unusable key, a wrong recipe.
-    OSError
-        When the store cannot be written (a full disk); what was committed before stays.
+    StoreWriteError
+        When the store cannot be written (a full disk, a read-only target). What was written whole is committed if that
+        still can be; what was committed stays, and the same call goes on from there.
     """
     began = time.monotonic()
     paths = [Path(one) for one in ([sources] if isinstance(sources, str | Path) else sources)]
     for path in paths:
         path.stat()
-    plan_recipe, recipe_sha256 = load_recipe(recipe, dataset, paths[0], privacy)
-    policy = Policy(plan_recipe, recipe_sha256, key or load_key())
-    root = Path(into)
-    create_store(root, policy.key.key_id)
-    walked = walk(paths, plan_recipe)
+    loaded, recipe_sha256 = load_recipe(recipe, dataset, paths[0], privacy)
+    policy, root = Policy(loaded, recipe_sha256, key or load_key()), Path(into)
+    with _writing():
+        create_store(root, policy.key.key_id)
+    walked = walk(paths, loaded)
     digest, store = tree_digest(policy, walked), open_store(root)
     if not (checksum or prune or partition) and (known := nothing_changed(store, policy, paths, digest)):
-        took = time.monotonic() - began
-        outcome = Outcome(root, store.version, 0, known[0], known[1], Counter(), 0, took)
+        outcome = Outcome(root, store.version, unchanged=known[0], failures=known[1])
+        outcome.seconds = time.monotonic() - began
         log("end", _counts(outcome))
         return outcome
-    found = scan(paths, policy, store, executor, progress, walked=walked, checksum=checksum)
-    found.drafts = refuse(policy, root, found.drafts, found.failures, found.files)
-    drafts = _without_duplicates(found)
-    if partition is not None:
-        drafts = [one for one in drafts if _is_mine(one.recording.source.id, partition)]
-        found.failures = [row for row in found.failures if _is_mine(row["source"], partition)]
-        found.vanished = [row for row in found.vanished if _is_mine(row["source"], partition)]
-    tasks = plan(drafts, workers)
-    log("planned", {"recordings": len(drafts), "unchanged": found.unchanged, "tasks": len(tasks)})
-    for row in found.failures:
-        log("failure", row)
-    state = Progress("write", len(drafts), 0, sum(map(raw_bytes, drafts)), 0, len(found.failures))
-    progress(state)
-    failures, converted = list(found.failures), 0
-    version, pending, committed = None, Batch(failures=list(found.failures)), time.monotonic()
-    for task, batch in _run(executor, root, tasks, codec):
-        pending.extend(batch)
-        failures.extend(batch.failures)
-        converted += len(batch.recordings)
-        state.sources_done += len(task.drafts)
-        state.bytes_done += task.raw_bytes
-        state.failures = len(failures)
-        progress(state)
-        log("task", {"recordings": len(batch.recordings), "bytes": task.raw_bytes})
-        for row in batch.failures:
-            log("failure", row)
-        if time.monotonic() - committed > COMMIT_EVERY_S:
-            version, pending, committed = catalog.commit(root, pending), Batch(), time.monotonic()
-            log("commit", {"version": version, "recordings": converted})
-    if pending or version is None:
-        version = catalog.commit(root, pending)
-        log("commit", {"version": version, "recordings": converted})
-    if prune and found.vanished:
-        version = catalog.remove_recordings(root, [row["recording_id"] for row in found.vanished], "prune")
-        log("commit", {"version": version, "removed": len(found.vanished)})
-    _keep_terms(root, policy, version)
-    if partition is None:
-        remember(open_store(root), policy, paths, digest, (row["source"] for row in failures))
-    seconds = time.monotonic() - began
-    outcome = Outcome(
-        root, version, converted, found.unchanged, failures, found.side_files, state.bytes_done, seconds,
-        len(found.vanished),
-    )  # fmt: skip
-    options = {
-        "codec": codec, "workers": workers, "privacy": plan_recipe.privacy, "checksum": checksum, "prune": prune,
-        "partition": partition, "executor": type(executor).__name__,
-    }  # fmt: skip
-    counts = _counts(outcome)
-    catalog.append_derived(root, "runs", run_row(plan_recipe.dataset, recipe_sha256, options, seconds, **counts))
-    log("end", counts)
+    with ExitStack() as stack:
+        with _writing():
+            stack.enter_context(held(root, CONVERTING))
+        ready = prepare(
+            policy, paths, store, executor, workers, progress, walked=walked, checksum=checksum, partition=partition
+        )
+        del walked  # two objects a file
+        found = ready.found
+        outcome = Outcome(root, store.version, unchanged=found.unchanged, side_files=found.side_files)
+        outcome.planned, outcome.vanished = len(found.drafts), len(found.vanished)
+        with _writing(outcome):
+            _write(outcome, policy, ready, executor, codec, workers, progress, log, stop)
+            if prune and found.vanished and not outcome.stopped:
+                gone = [row["recording_id"] for row in found.vanished]
+                outcome.version = catalog.remove_recordings(root, gone, "prune")
+                log("commit", {"version": outcome.version, "removed": len(gone)})
+            _keep_terms(root, policy, outcome.version)
+            if partition is None and not outcome.stopped:
+                remember(root, policy, paths, digest, (row["source"] for row in outcome.failures))
+            outcome.seconds = time.monotonic() - began
+            options = {
+                "codec": codec, "workers": workers, "privacy": loaded.privacy, "checksum": checksum, "prune": prune,
+                "partition": partition, "executor": type(executor).__name__,
+            }  # fmt: skip
+            row = run_row(loaded.dataset, recipe_sha256, options, outcome.seconds, **_counts(outcome))
+            catalog.append_derived(root, "runs", row)
+    log("end", _counts(outcome))
     return outcome
+
+
+def _write(
+    outcome: Outcome,
+    policy: Policy,
+    ready: Prepared,
+    executor: Executor | None,
+    codec: Codec,
+    workers: int,
+    progress: Callable[[Progress], None],
+    log: Callable[[str, Row], None],
+    stop: Callable[[], bool],
+) -> None:
+    """Run the tasks and commit what they wrote; the outcome counts what was committed. Raises ``OSError``."""
+    failures, tasks = ready.found.failures, ready.tasks
+    log("planned", {"recordings": outcome.planned, "unchanged": outcome.unchanged, "tasks": len(tasks)})
+    for row in failures:
+        log("failure", row)
+    size = sum(task.raw_bytes for task in tasks)
+    state = Progress("write", outcome.planned, 0, size, 0, codes(failures))
+    progress(state)
+    pending = Pending(outcome.store, policy, ready.listed, failures)
+
+    def commit() -> list[Task]:
+        made = pending.commit()
+        outcome.version = made.version
+        for done in made.done:
+            outcome.converted += len(done.batch.recordings)
+            outcome.failures += done.batch.failures
+            outcome.raw_bytes += sum(row["bytes"] for row in done.batch.recordings)
+            add_batch(outcome.tallies, done.task, done.batch, done.seconds)
+        log("commit", {"version": made.version, "recordings": outcome.converted})
+        return made.again
+
+    while True:
+        again: list[Task] = []
+        try:
+            for done in run_tasks(executor, outcome.store, tasks, codec, max(AHEAD, 2 * workers), stop):
+                pending.add(done)
+                size = done.task.raw_bytes if done.task else 0
+                state.sources_done += len(done.task.drafts) if done.task else 0
+                state.bytes_done += size
+                state.failures.update(codes(done.batch.failures))
+                progress(state)
+                log("task", {"recordings": len(done.batch.recordings), "bytes": size})
+                for row in done.batch.failures:
+                    log("failure", row)
+                if pending.due:
+                    again += commit()
+        except OSError:
+            with suppress(StoreWriteError):
+                commit()
+            raise
+        again += commit()
+        outcome.stopped = stop() and bool(again or state.sources_done < state.sources)
+        if not again or outcome.stopped:
+            return
+        tasks = again
+
+
+@contextmanager
+def _writing(outcome: Outcome | None = None) -> Iterator[None]:
+    """What goes wrong with the store while it is written, with how much was done until then."""
+    try:
+        yield
+    except (OSError, DeltaError, StoreWriteError) as error:
+        done = ""
+        if outcome is not None:
+            done = (
+                f". {outcome.converted} of {outcome.planned} recordings are committed (version {outcome.version}) and "
+                "stay; the same command goes on from there"
+            )
+        raise StoreWriteError(error, done) from error
 
 
 def _counts(outcome: Outcome) -> dict[str, int]:
@@ -177,12 +239,6 @@ def _counts(outcome: Outcome) -> dict[str, int]:
     }
 
 
-def _is_mine(source: str, partition: tuple[int, int]) -> bool:
-    """Whether a source is in a part: by a hash of its name, so that all runs agree and parts are alike."""
-    part, parts = partition
-    return int(hashlib.sha256(source.encode()).hexdigest(), 16) % parts == part - 1
-
-
 def _keep_terms(root: Path, policy: Policy, version: int) -> None:
     """Licence, citation and access of the data set, for ``cite``; a run without a recipe leaves them alone."""
     recipe = policy.recipe
@@ -193,38 +249,3 @@ def _keep_terms(root: Path, policy: Policy, version: int) -> None:
     if same.equals(frame) or (policy.recipe_sha256 is None and len(same)):
         return
     catalog.replace_derived(root, "datasets", frame, version, f"dataset = '{recipe.dataset}'")
-
-
-def _without_duplicates(found: Scan) -> list[Draft]:
-    """Drafts with identities of their own; of several with one identity, all but the first fail."""
-    drafts: dict[str, Draft] = {}
-    for one in found.drafts:
-        if drafts.setdefault(one.recording.recording_id, one) is not one:
-            fail(found, one.source.primary, one.source, ConversionError("duplicate_source"))
-    return list(drafts.values())
-
-
-def _run(executor: Executor | None, root: Path, tasks: Sequence[Task], codec: Codec) -> Iterator[tuple[Task, Batch]]:
-    """The batch of each task as it ends; where a process was killed, each recording of its task is a task alone."""
-    if executor is None:
-        for task in tasks:
-            yield task, run_task(root, task, codec)
-        return
-    futures: dict[Future[Batch], Task] = {executor.submit(run_task, root, task, codec): task for task in tasks}
-    split: list[Task] = []
-    try:
-        for future in as_completed(futures):
-            task = futures[future]
-            try:
-                yield task, future.result()
-            except WorkerDied:
-                if len(task.drafts) > 1:
-                    split += [Task((one,), raw_bytes(one)) for one in task.drafts]
-                else:
-                    yield task, Batch(failures=[failed(task.drafts[0], ConversionError("worker_died"))])
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
-    if split:
-        yield from _run(executor, root, split, codec)

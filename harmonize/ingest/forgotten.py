@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
 
-from harmonize.ingest.identify import Draft, Policy
+from harmonize.ingest.identify import Policy
+from harmonize.ingest.packed import PackedDraft
 from harmonize.ingest.privacy import ProjectKey
 from harmonize.ingest.rows import failure_row
 from harmonize.store import catalog
 from harmonize.store.catalog import Row
-from harmonize_converters.contract import ConversionError, FoundFile
+from harmonize_converters.contract import ConversionError
 
 DIGITS = 32
 
@@ -36,35 +37,32 @@ def add_forgotten(root: Path, rows: Iterable[tuple[str, str]]) -> None:
         catalog.replace_derived(root, "forgotten", frame, catalog.version_of(root))
 
 
-def refuse(
-    policy: Policy, root: Path, drafts: Sequence[Draft], failures: list[Row], files: dict[str, FoundFile]
-) -> list[Draft]:
+def is_listed(key: ProjectKey, listed: Collection[str], dataset: str, source: str, subject: str | None) -> bool:
+    """Whether a recording may not come back: its source or its subject is on the list."""
+    names = (("source", source), ("subject", subject)) if listed else ()
+    return any(name is not None and digest(key, kind, dataset, name) in listed for kind, name in names)
+
+
+def refuse(policy: Policy, listed: set[str], drafts: Sequence[PackedDraft], failures: list[Row]) -> list[PackedDraft]:
     """The drafts that may be converted. Those of forgotten sources and subjects become failures "forgotten", and a
-    forgotten source that failed already loses its name."""
-    listed = read_forgotten(root)
+    forgotten source that failed already loses its name. ``listed``: what ``read_forgotten`` gives."""
     if not listed:
         return list(drafts)
     for row in failures:
         if digest(policy.key, "source", row["dataset"], row["source"]) in listed:
-            row["source"] = _unnamed(policy, row["source"], files)
+            row["source"] = _unnamed(policy, row["source"])
     kept = []
     for one in drafts:
-        recording = one.recording
-        names = (("source", recording.source.id), ("subject", recording.subject))
-        if not any(name and digest(policy.key, kind, recording.dataset, name) in listed for kind, name in names):
+        if not is_listed(policy.key, listed, one.dataset, one.source_id, one.subject):
             kept.append(one)
             continue
         error = ConversionError("forgotten")
-        name = _unnamed(policy, recording.source.id, files)
-        failures.append(failure_row(name, recording.dataset, one.source.converter, error.code, error.message, None))
+        name = _unnamed(policy, one.source_id)
+        failures.append(failure_row(name, one.dataset, one.converter, error.code, error.message, None))
     return kept
 
 
-def _unnamed(policy: Policy, source: str, files: dict[str, FoundFile]) -> str:
+def _unnamed(policy: Policy, source: str) -> str:
     """What a forgotten source is called in the failures: a pseudonym also where paths are kept, as they may name who
     was forgotten."""
-    if not policy.keep:
-        return source
-    name = f"src-{policy.key.digest('source', policy.recipe.dataset, source)}"
-    files[name] = files.pop(source)
-    return name
+    return f"src-{policy.key.digest('source', policy.recipe.dataset, source)}" if policy.keep else source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -88,9 +88,9 @@ class Policy:
 
 @dataclass(frozen=True)
 class Draft:
-    """A source that is ready to be written: its document lacks only the files' hashes. ``description`` is what
-    the converter said, before the recipe's channel rules; ``event_labels`` are the recipe's words for events;
-    ``clock`` is the file's own date and time (never stored)."""
+    """A source that is ready to be written: its document lacks the files' hashes, and its start until all sources are
+    known (``packed``). ``description`` is what the converter said, before the recipe's channel rules; ``event_labels``
+    are the recipe's words for events; ``clock`` is the file's own date and time (never stored)."""
 
     source: SourceFiles
     description: Description
@@ -123,39 +123,16 @@ class Known:
         return start
 
 
-def first_starts(subjects: Iterable[tuple[str | None, datetime | None]]) -> dict[str, datetime]:
-    """Each subject's earliest known start."""
-    first: dict[str, datetime] = {}
-    for subject, start in subjects:
-        if subject is not None and start is not None:
-            first[subject] = min(start, first.get(subject, start))
-    return first
-
-
-def draft(
-    policy: Policy,
-    converter: Converter,
-    known: Known,
-    first: Mapping[str, datetime],
-    known_subjects: frozenset[str],
-) -> Draft:
-    """The Recording document of one source. What the recipe says goes over what the file says.
-
-    ``first`` holds the earliest start of each subject of this run; a subject in ``known_subjects`` has
-    recordings from earlier runs, whose dates are not kept, so its start stays unknown and is flagged.
-    """
+def draft(policy: Policy, converter: Converter, known: Known) -> Draft:
+    """The Recording document of one source, but for its start, which depends on other sources (``packed.anchor``).
+    What the recipe says goes over what the file says."""
     source, values, recipe = known.source, known.values, policy.recipe
     description, identity, fields = known.described.description, known.described.identity, known.values.fields
-    subject, start = known.subject(policy), known.start(policy)
+    subject = known.subject(policy)
     streams, modality = apply_rules(description, known.facts.channels)
     flags = set(description.flags) - CHANNEL_FLAGS | stream_flags(streams)
-    start_s = None
     if subject is None:
         flags.add("subject_unknown")
-    elif start is not None and subject in known_subjects:
-        flags.add("start_unanchored")
-    elif start is not None:
-        start_s = (start - first[subject]).total_seconds()
     if values.problems:
         flags.add("recipe_value_unread")
     if None in known.facts.rows.values():
@@ -166,7 +143,6 @@ def draft(
         subject=subject,
         session=policy.pseudonym("ses", fields.get("session") or identity.session, recipe.dataset),
         modality=fields.get("modality") or recipe.defaults.modality or modality,
-        start_s=start_s,
         duration_s=description.duration_s,
         streams=streams,
         image=description.image,

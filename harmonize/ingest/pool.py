@@ -52,6 +52,7 @@ class ProcessPool(Executor):
         self._running = 0
         self._pool: ProcessPoolExecutor | None = None
         self._idle = threading.Condition(self._lock)
+        self._killed = False
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run ``fn`` in a process; the future fails with what it raises, or with ``WorkerDied``."""
@@ -68,7 +69,8 @@ class ProcessPool(Executor):
                 continue
             self._pool = self._pool or _spawning(self._workers)
             try:
-                inner = self._pool.submit(job.work, *job.arguments, **job.named)
+                with _deaf():
+                    inner = self._pool.submit(job.work, *job.arguments, **job.named)
             except BrokenProcessPool:  # a moment ago
                 self._suspects.append(job)
                 continue
@@ -83,17 +85,18 @@ class ProcessPool(Executor):
 
     def _ended(self, job: _Job, inner: Future[Any]) -> None:
         error = None if inner.cancelled() else inner.exception()
-        if not isinstance(error, BrokenProcessPool):
+        suspect = isinstance(error, BrokenProcessPool) and not self._killed
+        if not suspect:
             _answer(job, inner)
         with self._lock:
             self._running -= 1
-            if isinstance(error, BrokenProcessPool):
+            if suspect:
                 self._suspects.append(job)
             self._fill()
 
     def _run_alone(self, suspects: list[_Job]) -> None:
         for job in suspects:
-            with _spawning(1) as alone:
+            with _spawning(1) as alone, _deaf():
                 inner = alone.submit(job.work, *job.arguments, **job.named)
                 wait([inner])
             _answer(job, inner)
@@ -110,8 +113,32 @@ class ProcessPool(Executor):
                 self._waiting.clear()
             if wait:
                 self._idle.wait_for(lambda: not self._running and not self._waiting)
-            if self._pool is not None:
-                self._pool.shutdown(wait=False, cancel_futures=cancel_futures)
+            pool = self._pool
+        if pool is not None:  # without the lock, which answers of running tasks need
+            pool.shutdown(wait=wait, cancel_futures=cancel_futures)
+
+    def kill(self) -> None:
+        """Drop what has not begun, and kill the processes; what they ran fails with ``WorkerDied``."""
+        self._killed, pool = True, self._pool
+        with self._lock:
+            for job in self._waiting:
+                job.answer.cancel()
+            self._waiting.clear()
+        if pool is not None:
+            # Python 3.14 has ProcessPoolExecutor.kill_workers() for it.
+            for process in list((getattr(pool, "_processes", None) or {}).values()):
+                process.kill()
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that are started in here do not hear Ctrl-C, from their first moment (``_start_worker``)."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _answer(job: _Job, inner: Future[Any]) -> None:
@@ -134,8 +161,8 @@ def _spawning(workers: int) -> ProcessPoolExecutor:
 def process_pool(workers: int) -> Iterator[Executor | None]:
     """A pool of spawned processes for ``convert`` and ``scan``; None for 0: work in this process.
 
-    Nothing of the parent is inherited but what is sent. On an error or an interrupt, work that has not
-    begun is dropped.
+    Nothing of the parent is inherited but what is sent. On an error, work that has not begun is dropped, and what runs
+    is waited for; on an interrupt it is killed.
     """
     if workers == 0:
         yield None
@@ -143,8 +170,11 @@ def process_pool(workers: int) -> Iterator[Executor | None]:
     pool = ProcessPool(workers)
     try:
         yield pool
+    except Exception:
+        pool.shutdown(cancel_futures=True)
+        raise
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        pool.kill()
         raise
     pool.shutdown()
 
@@ -153,6 +183,7 @@ def _start_worker(parent: int) -> None:
     """Leave Ctrl-C to the parent, which lets running tasks end; and end with the parent: a killed one
     (SIGKILL) cannot tell its workers, and the pool's pipe, which they hold open themselves, never closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -68,6 +68,14 @@ def load_key(path: Path | None = None) -> ProjectKey:
     return ProjectKey(secret)
 
 
+def peek_key(path: Path | None = None) -> ProjectKey:
+    """The project key, without making one: where there is none yet, one for this process alone. For what writes
+    nothing. Raises as ``load_key``."""
+    if path is None and not default_key_path().exists():
+        return ProjectKey(secrets.token_bytes(KEY_BYTES))
+    return load_key(path)
+
+
 def _create_key(file: Path) -> ProjectKey:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     secret = secrets.token_bytes(KEY_BYTES)

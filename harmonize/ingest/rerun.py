@@ -8,10 +8,12 @@ from pathlib import Path
 import polars as pl
 
 from harmonize.ingest.find import Walked
+from harmonize.ingest.forgotten import is_listed, read_forgotten
 from harmonize.ingest.identify import Policy
 from harmonize.ingest.registry import converters
-from harmonize.store import Store, catalog
+from harmonize.store import Store, catalog, open_store
 from harmonize.store.catalog import Row
+from harmonize.store.locks import COMMITTING, held
 
 PASSING = frozenset({"unreadable_file", "source_changed", "internal_error"})
 """Failures that may be gone the next time though no file changed."""
@@ -54,12 +56,15 @@ def nothing_changed(store: Store, policy: Policy, paths: Sequence[Path], digest:
     return there, failed.drop("commit").to_dicts()
 
 
-def remember(store: Store, policy: Policy, paths: Sequence[Path], digest: str, failed: Iterable[str]) -> None:
+def remember(root: Path, policy: Policy, paths: Sequence[Path], digest: str, failed: Iterable[str]) -> None:
     """Keep what ``nothing_changed`` compares with, after a run's last commit."""
     name, dataset = _tree_name(policy, paths), policy.recipe.dataset
-    roots = roots_of(policy, paths)
-    ours = store.recordings.filter(pl.col("source_root").is_in(roots), dataset=dataset)["recording_id"].to_list()
-    row = {"dataset": dataset, "tree": name, "digest": digest, "recordings": ours, "failed": sorted(set(failed))}
-    frame = pl.DataFrame([row], schema=catalog.DERIVED["trees"], orient="row")
-    where = f"dataset = '{dataset}' AND tree = '{name}'"
-    catalog.replace_derived(store.path, "trees", frame, store.version, where)
+    with held(root, COMMITTING):  # what is forgotten from here on is taken out of this row too
+        store, listed = open_store(root), read_forgotten(root)
+        ours = store.recordings.filter(pl.col("source_root").is_in(roots_of(policy, paths)), dataset=dataset)
+        names = ours.select("recording_id", "source", "subject").iter_rows()
+        kept = [one for one, *said in names if not is_listed(policy.key, listed, dataset, *said)]
+        row = {"dataset": dataset, "tree": name, "digest": digest, "recordings": kept, "failed": sorted(set(failed))}
+        frame = pl.DataFrame([row], schema=catalog.DERIVED["trees"], orient="row")
+        where = f"dataset = '{dataset}' AND tree = '{name}'"
+        catalog.replace_derived(root, "trees", frame, store.version, where)

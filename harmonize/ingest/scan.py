@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 import polars as pl
 from pydantic import ValidationError
 
-from harmonize.ingest.facts import Facts, Surroundings
+from harmonize.ingest.facts import Surroundings
 from harmonize.ingest.find import Walked, group, walk
-from harmonize.ingest.identify import Draft, Known, Policy, draft, first_starts
+from harmonize.ingest.identify import Known, Policy, draft
+from harmonize.ingest.packed import PackedDraft, anchor, pack
 from harmonize.ingest.pool import WorkerDied
 from harmonize.ingest.registry import converters
 from harmonize.ingest.rerun import roots_of
@@ -28,20 +29,23 @@ from harmonize.store.catalog import Row
 from harmonize_converters.contract import ConversionError, Described, FoundFile, SourceFiles
 
 DESCRIBE_CHUNK = 64
+AHEAD = 64
+"""Chunks given to the executor before their answers are taken, so that answers do not pile up."""
+KNOWN = ["source", "source_root", "source_state", "converter", "recipe_sha256", "recording_id", "subject"]
 
 T = TypeVar("T")
 
 
 @dataclass
 class Progress:
-    """How far a run is; handed to the ``progress`` callback after every step."""
+    """How far a run is; handed to the ``progress`` callback after every step. ``failures`` counts by code."""
 
     stage: str = "find"
     sources: int = 0
     sources_done: int = 0
     bytes: int = 0
     bytes_done: int = 0
-    failures: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -49,11 +53,13 @@ class Scan:
     """What would be converted: drafts, failures visible from headers, and what is in the store already."""
 
     policy: Policy
-    drafts: list[Draft] = field(default_factory=list)
+    drafts: list[PackedDraft] = field(default_factory=list)
     failures: list[Row] = field(default_factory=list)
     unchanged: int = 0
+    changed: set[str] = field(default_factory=set)
+    """Names of the sources that are in the store and are converted again."""
     vanished: list[Row] = field(default_factory=list)
-    """Rows of recordings whose sources are no longer in the folders that they were found in."""
+    """``KNOWN`` of recordings whose sources are no longer in the folders that they were found in."""
     side_files: Counter[str] = field(default_factory=Counter)
     files: dict[str, FoundFile] = field(default_factory=dict)
     """Source id to the file it stands for: for the user's eyes, never stored."""
@@ -70,11 +76,13 @@ def scan(
     *,
     walked: Walked | None = None,
     checksum: bool = False,
+    detailed: bool = False,
 ) -> Scan:
     """Everything before writing: what is found, described from headers, and named without identifying it.
 
     ``walked`` is what ``find.walk`` gave for ``sources``, where it was called already. ``checksum``: a source that is
-    in the store counts as changed by its files' SHA-256 and not by their sizes and times.
+    in the store counts as changed by its files' SHA-256 and not by their sizes and times. ``detailed``: also keep
+    ``Scan.files`` and ``Scan.known``, which take ten times the memory of all else.
     """
     result, state = Scan(policy), Progress()
     progress(state)
@@ -86,43 +94,51 @@ def scan(
     for file, error in found.failures:
         fail(result, file, None, error)
     rows = store.recordings if store else pl.DataFrame(schema=catalog.TABLES["recordings"])
-    known = {row["source"]: row for row in rows.iter_rows(named=True) if row["dataset"] == recipe.dataset}
+    rows = rows.filter(dataset=recipe.dataset).select(KNOWN)
+    known = {row["source"]: row for row in rows.iter_rows(named=True)}
     around = result.surroundings = Surroundings(recipe)
-    facts = {source.key: around.facts(source) for source in found.sources}
-    before = {source.key: known.get(policy.source_id(source.key)) for source in found.sources}
-    same = _same_bytes(store, [one for one in found.sources if before[one.key]], before, executor) if checksum else None
-    todo = [one for one in found.sources if _is_new(result, before[one.key], one, facts[one.key], same)]
-    seen = {policy.source_id(file.key) for file, _ in found.failures} | {policy.source_id(s.key) for s in found.sources}
+    names = {source.key: policy.source_id(source.key) for source in found.sources}
+    before = {key: known[name] for key, name in names.items() if name in known}
+    there = [one for one in found.sources if one.key in before]
+    same = _same_bytes(store, there, before, executor) if checksum else None
+    todo = [one for one in found.sources if _is_new(result, before.get(one.key), one, around, same)]
+    seen = {policy.source_id(file.key) for file, _ in found.failures} | set(names.values())
     roots = roots_of(policy, paths)
     result.vanished = [row for key, row in known.items() if row["source_root"] in roots and key not in seen]
-    chunks = [todo[i : i + DESCRIBE_CHUNK] for i in range(0, len(todo), DESCRIBE_CHUNK)]
-    described: list[Known] = []
-    for chunk, answers in zip(chunks, _described(executor, chunks), strict=True):
+    state.sources_done = len(found.sources) - len(todo)
+    again: set[str] = set()
+    for chunk, answers in _described(executor, todo):
         for source, answer in zip(chunk, answers, strict=True):
             if isinstance(answer, ConversionError):
                 fail(result, source.primary, source, answer)
             else:
-                at = facts[source.key]
-                lookup = partial(around.lookup, source)
-                described.append(Known(source, answer, at, resolve(recipe, at, answer.header, lookup)))
+                again.update({names[source.key]} & known.keys())
+                _draft(result, source, answer, around, detailed)
         state.sources_done += len(chunk)
-        state.failures = len(result.failures)
+        state.failures = Counter(row["code"] for row in result.failures)
         progress(state)
-    result.known = described
-    first = first_starts((one.subject(policy), one.start(policy)) for one in described)
-    again = {policy.source_id(one.source.key) for one in described}
+    result.changed = {one.source_id for one in result.drafts if one.source_id in known}
     earlier = frozenset(row["subject"] for key, row in known.items() if key not in again and row["subject"])
-    for item in described:
-        source = item.source
-        try:
-            one = draft(policy, converters()[source.converter], item, first, earlier)
-        except ValidationError as error:  # what a path or header says is not in the schema's words
-            fields = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
-            fail(result, source.primary, source, ConversionError("schema_mismatch", f"Fields: {fields}."))
-            continue
-        result.drafts.append(one)
-        result.files[one.recording.source.id] = source.primary
+    anchor(result.drafts, earlier)
+    if detailed:
+        result.files |= {names[source.key]: source.primary for source in todo}
     return result
+
+
+def _draft(result: Scan, source: SourceFiles, described: Described, around: Surroundings, detailed: bool) -> None:
+    """Name what was described, and put it away."""
+    policy, facts = result.policy, around.facts(source)
+    values = resolve(policy.recipe, facts, described.header, partial(around.lookup, source))
+    known = Known(source, described, facts, values)
+    if detailed:
+        result.known.append(known)
+    try:
+        one = draft(policy, converters()[source.converter], known)
+    except ValidationError as error:  # what a path or header says is not in the schema's words
+        fields = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
+        fail(result, source.primary, source, ConversionError("schema_mismatch", f"Fields: {fields}."))
+    else:
+        result.drafts.append(pack(one, known.start(policy)))
 
 
 def describe_all(sources: Sequence[SourceFiles]) -> list[Described | ConversionError]:
@@ -138,25 +154,37 @@ def describe_all(sources: Sequence[SourceFiles]) -> list[Described | ConversionE
 
 
 def _described(
-    executor: Executor | None, chunks: Sequence[Sequence[SourceFiles]]
-) -> Iterator[list[Described | ConversionError]]:
-    """Descriptions of each chunk; of one whose process was killed, each source's alone."""
+    executor: Executor | None, sources: Sequence[SourceFiles]
+) -> Iterator[tuple[Sequence[SourceFiles], list[Described | ConversionError]]]:
+    """Sources in chunks, in order, with their descriptions."""
+    chunks = (sources[i : i + DESCRIBE_CHUNK] for i in range(0, len(sources), DESCRIBE_CHUNK))
     if executor is None:
-        yield from map(describe_all, chunks)
+        yield from ((chunk, describe_all(chunk)) for chunk in chunks)
         return
-    futures = [executor.submit(describe_all, chunk) for chunk in chunks]
-    for chunk, future in zip(chunks, futures, strict=True):
-        try:
-            yield future.result()
-        except WorkerDied:
-            if len(chunk) == 1:
-                yield [ConversionError("worker_died")]
-            else:
-                yield [one for (one,) in _described(executor, [[source] for source in chunk])]
+    waiting: deque[tuple[Sequence[SourceFiles], Future[list[Described | ConversionError]]]] = deque()
+    for chunk in chunks:
+        waiting.append((chunk, executor.submit(describe_all, chunk)))
+        if len(waiting) == AHEAD:
+            yield _answers(executor, *waiting.popleft())
+    while waiting:
+        yield _answers(executor, *waiting.popleft())
+
+
+def _answers(
+    executor: Executor, chunk: Sequence[SourceFiles], future: Future[list[Described | ConversionError]]
+) -> tuple[Sequence[SourceFiles], list[Described | ConversionError]]:
+    """The descriptions of a chunk; where its process was killed, each source's alone."""
+    try:
+        return chunk, future.result()
+    except WorkerDied:
+        if len(chunk) == 1:
+            return chunk, [ConversionError("worker_died")]
+        alone = [([source], executor.submit(describe_all, [source])) for source in chunk]
+        return chunk, [answer for one in alone for answer in _answers(executor, *one)[1]]
 
 
 def _same_bytes(
-    store: Store | None, sources: Sequence[SourceFiles], rows: Mapping[str, Row | None], executor: Executor | None
+    store: Store | None, sources: Sequence[SourceFiles], rows: Mapping[str, Row], executor: Executor | None
 ) -> frozenset[str]:
     """Keys of the sources whose files have the SHA-256 that the store remembers."""
     table = store.sources.filter(pl.col("role") != "events") if store else pl.DataFrame()
@@ -168,19 +196,19 @@ def _same_bytes(
     return frozenset(
         source.key
         for source, hashes in zip(sources, found, strict=True)
-        if (row := rows[source.key]) and hashes == remembered.get(row["recording_id"])
+        if hashes == remembered.get(rows[source.key]["recording_id"])
     )
 
 
 def _is_new(
-    result: Scan, known: Row | None, source: SourceFiles, facts: Facts, same_bytes: frozenset[str] | None
+    result: Scan, known: Row | None, source: SourceFiles, around: Surroundings, same_bytes: frozenset[str] | None
 ) -> bool:
     """Whether a source is to be converted: it is not in the store, or it or what reads it has changed.
     ``same_bytes``: the sources whose files have not changed, where that was looked into."""
     if known is None:
         return True
     policy, converter = result.policy, converters()[source.converter]
-    state = policy.source_state(source, facts)
+    state = policy.source_state(source, around.facts(source))
     same = known["source_state"] == state
     if same_bytes is not None:  # what lies around it counts all the same
         same = source.key in same_bytes and known["source_state"].partition("-")[2] == state.partition("-")[2]

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from harmonize.ingest.identify import Draft, label_annotation
-from harmonize.ingest.plan import Task, raw_bytes
+from harmonize.ingest.packed import PackedDraft, raw_bytes
+from harmonize.ingest.plan import Task
 from harmonize.ingest.registry import converters
 from harmonize.ingest.rows import annotation_rows, failure_row, label_rows, recording_row, source_rows, stream_row
 from harmonize.store.catalog import Batch
@@ -47,8 +48,9 @@ def run_task(root: Path, task: Task, codec: Codec) -> Batch:
     batch = Batch()
     part_id = uuid.uuid4().hex
     pooled: list[Loaded] = []
-    for draft in task.drafts:
+    for packed in task.drafts:
         try:
+            draft = packed.draft()
             loaded = load(draft)
             if draft.recording.image is not None:
                 batch.extend(_write_image(root, part_id, loaded, codec))
@@ -58,23 +60,15 @@ def run_task(root: Path, task: Task, codec: Codec) -> Batch:
                 loaded.blocks = list(loaded.blocks)
                 pooled.append(loaded)
         except ConversionError as error:
-            batch.failures.append(failed(draft, error))
+            batch.failures.append(failed(packed, error))
     if pooled:
         batch.extend(_write_signals(root, part_id, pooled, codec))
     return batch
 
 
-def failed(draft: Draft, error: ConversionError) -> dict[str, object]:
+def failed(draft: PackedDraft, error: ConversionError) -> dict[str, object]:
     """The failure row of a draft."""
-    recording = draft.recording
-    return failure_row(
-        recording.source.id,
-        recording.dataset,
-        recording.source.format,
-        error.code,
-        error.message,
-        error.where,
-    )
+    return failure_row(draft.source_id, draft.dataset, draft.converter, error.code, error.message, error.where)
 
 
 @contextmanager
@@ -154,11 +148,19 @@ def _blocks(draft: Draft) -> Iterator[Block]:
     """The source's blocks, checked to be all of what its description says, from unchanged files."""
     source = draft.source
     with converter_errors():
-        yield from converters()[source.converter].read(source, draft.description, BLOCK_BYTES)
-        for file in source.files:
-            stat = file.path.stat()
-            if (stat.st_size, stat.st_mtime_ns) != (file.size, file.mtime_ns):
-                raise ConversionError("source_changed")
+        try:
+            yield from converters()[source.converter].read(source, draft.description, BLOCK_BYTES)
+        except ConversionError:
+            _require_unchanged(source)  # what is wrong may be gone when the file is whole again
+            raise
+        _require_unchanged(source)
+
+
+def _require_unchanged(source: SourceFiles) -> None:
+    for file in source.files:
+        stat = file.path.stat()
+        if (stat.st_size, stat.st_mtime_ns) != (file.size, file.mtime_ns):
+            raise ConversionError("source_changed")
 
 
 @contextmanager
@@ -190,6 +192,7 @@ def _write_signals(root: Path, part_id: str, items: Sequence[Loaded], codec: Cod
             name = f"{part_id}-{key[1]}" if key[1] else part_id
             parts[key] = part = SignalPart(root, name, streams, codec)
             stack.enter_context(_removed_on_error(part.folder))
+            stack.callback(part.abandon)
             for row, (item, index) in enumerate(rows):
                 stream = item.recording.streams[index]
                 at = item.recording.recording_id, index

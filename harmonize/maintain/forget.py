@@ -23,6 +23,7 @@ from harmonize.maintain.leftovers import remove_leftovers
 from harmonize.maintain.rewrite import rewrite_parts
 from harmonize.store import Store, StoreError, catalog, open_store
 from harmonize.store.delta_log import forget_history, logged_files
+from harmonize.store.locks import COMMITTING, CONVERTING, held
 from harmonize.store.part_files import remove_part
 from harmonize.store.vacuum import COMMITTED, GRACE_S, PAIR, named_parts
 from harmonize.store.versions import openable, read_tags
@@ -37,7 +38,8 @@ WHO = ["recording_id", "dataset", "subject", "source", "image", "commit"]
 @dataclass
 class Forgotten:
     """What was done. ``subjects`` (dataset, name in the store); ``waiting``: parts and files that no version names,
-    too young to be told from those of a running conversion, that are of the subjects or cannot be read;
+    too young to be told from those of a running conversion, that are of the subjects or cannot be read; ``converting``:
+    a conversion runs, which commits nothing of the subjects but may have written, and removes, what is of them;
     ``tags`` that named versions that are gone."""
 
     subjects: list[Subject]
@@ -48,6 +50,7 @@ class Forgotten:
     refused_sources: int = 0
     tags: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
+    converting: bool = False
     resumed: bool = False
     version: int = -1
 
@@ -106,7 +109,10 @@ def _forget(
     if found.known or claim.resumed:
         if key is not None:
             step("list what may not come back")
-            done.refused_sources = _refuse(root, history, found.subjects, key)
+            with held(root, COMMITTING, alone=True):
+                # Every commit is before this, and so in what is read from here on; or after, and refuses the subjects.
+                history = pl.concat([history, _history(root)]).unique()
+                done.refused_sources = _refuse(root, history, found.subjects, key)
         try:
             done.recordings, done.parts_rewritten = _commit_without(root, found.subjects, claim.prefix, step)
         except StoreError:
@@ -117,8 +123,12 @@ def _forget(
         history = pl.concat([history, _history(root)]).unique()
         done.parts_removed = _remove_old_parts(root, history, step)
         gone = _gone(history, catalog.read(root, "recordings"), found.subjects)
-        _clean_tables(root, history, gone, claim.version, step)
-        done.versions_removed = _end_history(root, step)
+        with held(root, COMMITTING, alone=True):  # commits wait: what they would add to is taken away here
+            _clean_tables(root, history, gone, claim.version, step)
+            done.versions_removed = _end_history(root, step)
+    step("look for conversions")
+    with held(root, CONVERTING, alone=True, wait=False) as free:
+        done.converting = not free
     step("remove leftovers")
     ids = set(history.filter(_is_of(found.subjects))["recording_id"])
     done.waiting = remove_leftovers(root, found.spelled, ids, claim.prefix, grace_s)
@@ -214,7 +224,8 @@ def _commit_without(root: Path, subjects: list[Subject], prefix: str, step: Call
         step("commit")
         before = store.recordings.filter(pl.col("recording_id").is_in(moved.streams["recording_id"].implode()))
         changes = before.select("recording_id", before="commit", commit=pl.lit(moved.mark))
-        catalog.move_recordings(root, changes, gone, "forget")
+        with held(root, COMMITTING, alone=True):
+            catalog.move_recordings(root, changes, gone, "forget")
         recordings += len(gone)
         parts += moved.parts
     raise StoreError("other runs keep adding recordings to the parts that are rewritten: forget again when they ended")

@@ -143,13 +143,13 @@ def _cases(
     for row in store.annotations.drop("commit").iter_rows(named=True):
         events[row["recording_id"]].append(row)
     cases = []
-    for draft in found.drafts:
-        one = rows.get(draft.recording.source.id)
+    for packed in found.drafts:
+        one = rows.get(packed.source_id)
         if one is None:
             report.unknown += 1
             continue
         name = one.row["recording_id"]
-        cases.append(Case(store.path, draft, one, streams[name], events[name], policy.recipe_sha256))
+        cases.append(Case(store.path, packed.draft(), one, streams[name], events[name], policy.recipe_sha256))
     return cases
 
 

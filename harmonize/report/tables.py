@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -97,7 +97,7 @@ def image_text(image: Image) -> str:
     return " x ".join(map(str, image.shape[::-1])) + f" {image.dtype}"
 
 
-def counts_table(recordings: Sequence[Recording]) -> Table:
+def counts_table(recordings: Iterable[Recording]) -> Table:
     """What was found: recordings by data set, modality, site, device and layout."""
     groups: Counter[tuple[str, ...]] = Counter()
     seconds: dict[tuple[str, ...], float] = defaultdict(float)

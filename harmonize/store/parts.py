@@ -58,6 +58,11 @@ class SampleWriter:
             self._shard.close()
             self._shard = None
 
+    def abandon(self) -> None:
+        """Let go of a shard that will not be finished."""
+        if self._shard is not None:
+            self._shard.abandon()
+
     def close(self) -> None:
         """Check that everything was written."""
         if self._done != self._size:
@@ -100,6 +105,10 @@ class SignalPart:
         if start + samples.shape[1] > self.starts[row + 1] - self.starts[row]:
             raise ValueError("more samples than the stream declares")
         self._writer.write(self.starts[row] + start, samples)
+
+    def abandon(self) -> None:
+        """Let go of the files of a part that will not be finished and is to be deleted."""
+        self._writer.abandon()
 
     def close(self, recordings: Sequence[Recording | str], indices: Sequence[int]) -> None:
         """Add each row's document (or its JSON) and its index among the recording's streams, and sync to disk."""

@@ -105,16 +105,24 @@ class ShardFile:
     def close(self) -> None:
         """Write the index and its checksum."""
         index = self._table.tobytes()
-        _write_all(self._file.fileno(), index + google_crc32c.value(index).to_bytes(4, "little"))
+        try:
+            _write_all(self._file.fileno(), index + google_crc32c.value(index).to_bytes(4, "little"))
+        finally:
+            self._file.close()
+
+    def abandon(self) -> None:
+        """Close it unfinished: a file that is deleted while it is open keeps its room on the disk."""
         self._file.close()
 
     def __enter__(self) -> ShardFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self.close()
-        self._file.close()
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            self.abandon()
 
 
 def _encoder(codec: Codec, dtype: np.dtype[Any]) -> Callable[[np.ndarray], Any]:

@@ -21,6 +21,7 @@ from harmonize.store.views import ImageView, RecordingView, SignalView, read_doc
 from harmonize_schemas import Recording
 
 FORMAT = "0.3"
+GROUPS = ("signals", "images", "catalog")
 
 
 class Store:
@@ -147,11 +148,10 @@ def open_store(path: str | Path, version: int | str | None = None) -> Store:
     return Store(root, None if version is None else resolve(root, version))
 
 
-def create_store(path: Path, key_id: str) -> None:
-    """Make an empty store, or check that the one there was made under the same project key.
+def is_store(path: Path, key_id: str) -> bool:
+    """Whether there is a store to convert into; False where one would be made. Writes nothing.
 
-    Raises ``StoreError`` where the path holds something else or the key differs: pseudonyms made under
-    two keys cannot be told apart.
+    Raises ``StoreError`` as ``create_store`` does.
     """
     if (path / "zarr.json").exists():
         if _attributes(path)["key_id"] != key_id:
@@ -159,15 +159,25 @@ def create_store(path: Path, key_id: str) -> None:
                 f"the store was made under the project key {_attributes(path)['key_id']}, and this one is {key_id}; "
                 "give that key with --key. A lost key cannot be made again: convert into a new store then"
             )
+        return True
+    # A run killed while zarr wrote metadata leaves a half-written file of this kind, which nobody reads.
+    there = {entry.name for entry in path.iterdir() if entry.suffix != ".partial"} if path.exists() else set()
+    if foreign := there - set(GROUPS):
+        raise StoreError(f"{path} is not a store and not empty: it holds {len(foreign)} other entries")
+    return False
+
+
+def create_store(path: Path, key_id: str) -> None:
+    """Make an empty store, or check that the one there was made under the same project key.
+
+    Raises ``StoreError`` where the path holds something else or the key differs: pseudonyms made under
+    two keys cannot be told apart.
+    """
+    if is_store(path, key_id):
         catalog.create_tables(path)
         return
     path.mkdir(parents=True, exist_ok=True)
-    groups = ("signals", "images", "catalog")
-    # A run killed while zarr wrote metadata leaves a half-written file of this kind, which nobody reads.
-    there = {entry.name for entry in path.iterdir() if entry.suffix != ".partial"}
-    if foreign := there - set(groups):
-        raise StoreError(f"{path} is not a store and not empty: it holds {len(foreign)} other entries")
-    for name in groups:
+    for name in GROUPS:
         with suppress(ContainsGroupError):  # another process may make the same store at this moment
             zarr.open_group(path / name, mode="a", zarr_format=3)
     catalog.create_tables(path)

@@ -15,7 +15,7 @@ from unittest import mock
 from deltalake.table import TableMerger
 
 import harmonize as hz
-from harmonize.ingest import ProjectKey, plan, write
+from harmonize.ingest import ProjectKey, pending, plan, write
 from harmonize.store import catalog, parts, shards
 
 convert = import_module("harmonize.ingest.convert")  # the package has the function under this name
@@ -42,7 +42,7 @@ def small_steps() -> Iterator[None]:
     with (
         mock.patch.object(plan, "TASK_BYTES", 60_000),
         mock.patch.object(plan, "SMALL_TASK_BYTES", 20_000),
-        mock.patch.object(convert, "COMMIT_EVERY_S", -1.0),
+        mock.patch.object(pending, "COMMIT_EVERY_S", -1.0),
         mock.patch.object(write, "BLOCK_BYTES", 10_000),
     ):
         yield

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from harmonize.ingest.find import find
 from harmonize.ingest.identify import Draft
+from harmonize.ingest.packed import PackedDraft, pack
 from harmonize.ingest.plan import TASK_BYTES, plan
 from harmonize.store.geometry import layout_name
 from harmonize_converters.contract import SourceFiles
@@ -72,19 +73,19 @@ def test_two_folders_of_one_name_do_not_shadow_each_other(tmp_path) -> None:
     assert [error.code for _, error in found.failures] == ["duplicate_source"]
 
 
-def _draft(number: int, n: int, rate: int) -> Draft:
+def _draft(number: int, n: int, rate: int) -> PackedDraft:
     one = recording(f"r{number:04d}", [stream(n, ("C3",), Fraction(rate))])
-    return Draft(None, None, one, "", False)  # type: ignore[arg-type]
+    return pack(Draft(None, None, one, "", False), None)  # type: ignore[arg-type]
 
 
 @given(st.lists(st.tuples(st.integers(1, TASK_BYTES), st.sampled_from([100, 200])), max_size=12), st.integers(1, 16))
 def test_a_plan_holds_each_recording_once_in_pools_of_one_layout(sizes, workers) -> None:
     drafts = [_draft(number, n, rate) for number, (n, rate) in enumerate(sizes)]
     tasks = plan(drafts, workers)
-    planned = sorted(draft.recording.recording_id for task in tasks for draft in task.drafts)
-    assert planned == [draft.recording.recording_id for draft in drafts]
+    planned = sorted(draft.recording_id for task in tasks for draft in task.drafts)
+    assert planned == [draft.recording_id for draft in drafts]
     for task in tasks:
-        assert len({layout_name(draft.recording.streams[0]) for draft in task.drafts}) == 1
+        assert len({layout_name(draft.draft().recording.streams[0]) for draft in task.drafts}) == 1
         assert task.raw_bytes <= TASK_BYTES or len(task.drafts) == 1
         assert task.streamed == (task.raw_bytes > TASK_BYTES)
     assert plan(drafts[::-1], workers) == tasks, "the order in which sources were found does not matter"

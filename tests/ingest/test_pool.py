@@ -81,7 +81,7 @@ class Killing(Executor):
         return future
 
 
-@pytest.mark.parametrize("work", ["describe_all", "run_task"])
+@pytest.mark.parametrize("work", ["describe_all", "timed_task"])
 def test_the_source_that_kills_is_named_and_all_others_convert(tmp_path: Path, work: str) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -3,12 +3,14 @@
 import hashlib
 import hmac
 import os
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
 from harmonize.ingest.facts import Facts, path_facts
-from harmonize.ingest.identify import Known, Policy, draft, first_starts, label_annotation, methods
+from harmonize.ingest.identify import Known, Policy, draft, label_annotation, methods
+from harmonize.ingest.packed import anchor, first_starts, pack
 from harmonize.ingest.privacy import KeyFileError, ProjectKey, default_key_path, load_key
 from harmonize.ingest.values import resolve
 from harmonize_converters.contract import Described, Description, FoundAnnotation, FoundFile, Identity, SourceFiles
@@ -28,10 +30,12 @@ def drafted(tmp_path, privacy="pseudonym", key=KEY, known=frozenset(), **recipe)
     source = SourceFiles("fake", file.key, (file,), ("data",))
     identity = Identity("MRN123", "ADM9", "St. Elsewhere", "SN777", datetime(2009, 5, 6, 7, 8, 9))
     described = Described(Description("FAKE", "eeg", (stream(10),)), identity)
-    subject = policy.pseudonym("sub", "MRN123", "ds")
     facts = Facts(path_facts(policy.recipe, source))
     item = Known(source, described, facts, resolve(policy.recipe, facts, {}, lambda *_: None))
-    return draft(policy, FakeConverter(), item, {subject: datetime(2009, 5, 6, 7, 8, 0)}, known)
+    one = draft(policy, FakeConverter(), item)
+    ours = pack(one, item.start(policy))
+    anchor([ours, replace(ours, start=datetime(2009, 5, 6, 7, 8, 0))], known)
+    return ours.draft()
 
 
 def test_the_default_key_is_made_once_for_its_owner_only(tmp_path, monkeypatch) -> None:
