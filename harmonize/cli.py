@@ -61,7 +61,7 @@ app.command("forget")(forget_command)
 app.command("vacuum")(vacuum_command)
 app.add_typer(versions_app, name="versions")
 
-StorePath = Annotated[Path, typer.Argument(help="A store.", metavar="STORE")]
+StorePath = Annotated[str, typer.Argument(help="A store: its path or URL.", metavar="STORE")]
 Sources = Annotated[list[Path], typer.Argument(help="Files or folders.", metavar="SOURCE...")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 KeyFile = Annotated[Path | None, typer.Option("--key", help="Project key file; default: made on first use.")]
@@ -81,7 +81,7 @@ def _print_json(document: Any) -> None:
 @app.command("convert")
 def convert_command(
     sources: Sources,
-    into: Annotated[Path, typer.Option("--into", help="The store; made where there is none.")],
+    into: Annotated[str, typer.Option("--into", help="The store, a path or URL; made where there is none.")],
     dataset: DatasetName = None,
     recipe: RecipeFile = None,
     workers: Annotated[
@@ -124,7 +124,7 @@ def convert_command(
     if as_json:
         _print_json(
             {
-                "store": str(into),
+                "store": into,
                 "version": outcome.version,
                 "converted": outcome.converted,
                 "unchanged": outcome.unchanged,

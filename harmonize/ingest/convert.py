@@ -26,6 +26,7 @@ from harmonize.ingest.scan import Progress, Scan, fail, scan
 from harmonize.ingest.write import failed, run_task
 from harmonize.store import catalog, create_store, open_store
 from harmonize.store.catalog import Batch, Row
+from harmonize.store.place import Place, place_of
 from harmonize.store.shards import Codec
 from harmonize_converters.contract import ConversionError
 from harmonize_schemas import Recipe
@@ -37,7 +38,7 @@ COMMIT_EVERY_S = 60.0
 class Outcome:
     """What a run did. ``failures`` are rows of the store's table; ``side_files`` counts by suffix."""
 
-    store: Path
+    store: Place
     version: int
     converted: int
     unchanged: int
@@ -50,7 +51,7 @@ class Outcome:
 
 def convert(
     sources: str | Path | Sequence[str | Path],
-    into: str | Path,
+    into: str | Place,
     dataset: str | None = None,
     recipe: Recipe | str | Path | None = None,
     executor: Executor | None = None,
@@ -104,7 +105,7 @@ def convert(
         path.stat()
     plan_recipe, recipe_sha256 = load_recipe(recipe, dataset, paths[0], privacy)
     policy = Policy(plan_recipe, recipe_sha256, key or load_key())
-    root = Path(into)
+    root = place_of(into)
     create_store(root, policy.key.key_id)
     walked = walk(paths, plan_recipe)
     digest, store = tree_digest(policy, walked), open_store(root)
@@ -183,7 +184,7 @@ def _is_mine(source: str, partition: tuple[int, int]) -> bool:
     return int(hashlib.sha256(source.encode()).hexdigest(), 16) % parts == part - 1
 
 
-def _keep_terms(root: Path, policy: Policy, version: int) -> None:
+def _keep_terms(root: Place, policy: Policy, version: int) -> None:
     """Licence, citation and access of the data set, for ``cite``; a run without a recipe leaves them alone."""
     recipe = policy.recipe
     known, _ = catalog.read_derived(root, "datasets")
@@ -204,7 +205,7 @@ def _without_duplicates(found: Scan) -> list[Draft]:
     return list(drafts.values())
 
 
-def _run(executor: Executor | None, root: Path, tasks: Sequence[Task], codec: Codec) -> Iterator[tuple[Task, Batch]]:
+def _run(executor: Executor | None, root: Place, tasks: Sequence[Task], codec: Codec) -> Iterator[tuple[Task, Batch]]:
     """The batch of each task as it ends; where a process was killed, each recording of its task is a task alone."""
     if executor is None:
         for task in tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from contextlib import suppress
 from functools import cached_property
@@ -15,6 +16,8 @@ from zarr.errors import ContainsGroupError, GroupNotFoundError
 from harmonize.store import catalog
 from harmonize.store.errors import StoreError
 from harmonize.store.labels import widen
+from harmonize.store.object_path import answers
+from harmonize.store.place import Place, create, entries_in, open_group, place_of, zarr_at
 from harmonize.store.sharded import ShardedArray
 from harmonize.store.versions import require_version, resolve
 from harmonize.store.views import ImageView, RecordingView, SignalView, read_document
@@ -29,7 +32,7 @@ class Store:
     Tables are polars frames, read once. Get one with ``harmonize.open``.
     """
 
-    def __init__(self, path: Path, version: int | None = None) -> None:
+    def __init__(self, path: Place, version: int | None = None) -> None:
         self.path = path
         self.attributes = _attributes(path)
         if version is not None:
@@ -128,9 +131,9 @@ class Store:
         return RecordingView(meta, views, None)
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def _attributes(path: Place) -> dict[str, Any]:
     try:
-        attributes: Any = zarr.open_group(path, mode="r").attrs.get("harmonize")
+        attributes: Any = open_group(path).attrs.get("harmonize")
     except (GroupNotFoundError, FileNotFoundError):
         raise StoreError(f"there is no store at {path}") from None
     if not attributes or attributes.get("format") != FORMAT:
@@ -138,16 +141,15 @@ def _attributes(path: Path) -> dict[str, Any]:
     return dict(attributes)
 
 
-def open_store(path: str | Path, version: int | str | None = None) -> Store:
-    """Open a store to read, at its newest version or an older one, by number or tag. Raises ``StoreError``."""
-    if "://" in str(path):
-        raise StoreError("only local stores can be opened yet (object stores: issue 5)")
-    root = Path(path)
+def open_store(path: str | Place, version: int | str | None = None) -> Store:
+    """Open a store to read, by its path or URL (``s3://bucket/corpus.zarr``), at its newest version or an older one, by
+    number or tag. Raises ``StoreError``."""
+    root = place_of(path)
     _attributes(root)  # says so where there is no store, before tags are looked for
     return Store(root, None if version is None else resolve(root, version))
 
 
-def create_store(path: Path, key_id: str) -> None:
+def create_store(path: Place, key_id: str) -> None:
     """Make an empty store, or check that the one there was made under the same project key.
 
     Raises ``StoreError`` where the path holds something else or the key differs: pseudonyms made under
@@ -161,19 +163,22 @@ def create_store(path: Path, key_id: str) -> None:
             )
         catalog.create_tables(path)
         return
-    path.mkdir(parents=True, exist_ok=True)
+    if isinstance(path, Path):
+        path.mkdir(parents=True, exist_ok=True)
     groups = ("signals", "images", "catalog")
     # A run killed while zarr wrote metadata leaves a half-written file of this kind, which nobody reads.
-    there = {entry.name for entry in path.iterdir() if entry.suffix != ".partial"}
+    there = {name for name in entries_in(path) if not name.endswith(".partial")}
     if foreign := there - set(groups):
         raise StoreError(f"{path} is not a store and not empty: it holds {len(foreign)} other entries")
     for name in groups:
-        with suppress(ContainsGroupError):  # another process may make the same store at this moment
-            zarr.open_group(path / name, mode="a", zarr_format=3)
+        with suppress(ContainsGroupError), answers(path):  # another process may make the same store at this moment
+            zarr.open_group(**zarr_at(path / name), mode="a", zarr_format=3)
     catalog.create_tables(path)
     # The root's metadata come last: a run killed before this line leaves no store at all.
     attributes = {"harmonize": {"format": FORMAT, "uuid": uuid.uuid4().hex, "key_id": key_id}}
     try:
-        zarr.create_group(path, zarr_format=3, attributes=attributes)
-    except ContainsGroupError:
+        create(
+            path / "zarr.json", json.dumps({"attributes": attributes, "zarr_format": 3, "node_type": "group"}).encode()
+        )
+    except FileExistsError:
         create_store(path, key_id)  # the other was first: is it under the same key?
