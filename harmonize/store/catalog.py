@@ -22,7 +22,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 
 from harmonize.store.errors import StoreError
 from harmonize.store.object_path import answers
-from harmonize.store.place import Place, table_options
+from harmonize.store.place import Place, open_table, scan_options, table_options
 from harmonize.store.quality import STATISTICS
 
 TEXT, REAL, INT, BOOL = pl.String(), pl.Float64(), pl.Int64(), pl.Boolean()
@@ -130,11 +130,9 @@ def _frame(table: str, rows: list[Row]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=TABLES[table], orient="row")
 
 
-def table_at(root: Place, table: str) -> DeltaTable:
-    """A table at its newest version."""
-    place = root / "catalog" / table
-    with answers(root):
-        return DeltaTable(str(place), storage_options=table_options(place))
+def table_at(root: Place, table: str, version: int | None = None) -> DeltaTable:
+    """A table at a version, or its newest."""
+    return open_table(root / "catalog" / table, version)
 
 
 def _write(root: Place, table: str, frame: pl.DataFrame, **how: Any) -> None:
@@ -196,10 +194,10 @@ def _update_failures(root: Place, failures: list[Row], converted: list[Row]) -> 
 
 def read(root: Place, table: str, version: int | None = None) -> pl.DataFrame:
     """One table as it is stored, uncommitted rows included. Raises ``StoreError``."""
-    place = root / "catalog" / table
     try:
         with answers(root):
-            return pl.read_delta(str(place), version=version, storage_options=table_options(place))
+            opened = table_at(root, table, version)
+            return pl.read_delta(opened, storage_options=scan_options(root), credential_provider=None)
     except DeltaError as error:
         raise StoreError(f"the store has no table {table!r}, or no version {version} of it") from error
 

@@ -14,10 +14,9 @@ from typing import Any
 from urllib.parse import unquote
 
 import polars as pl
-from deltalake import DeltaTable
 
 from harmonize.store.object_path import answers
-from harmonize.store.place import Entry, Place, at_once, files_below, folders_in, read_parquet, table_options
+from harmonize.store.place import Entry, Place, at_once, files_below, folders_in, open_table, read_parquet
 
 _DIGITS = 20
 Action = dict[str, dict[str, Any]]
@@ -99,7 +98,7 @@ def forget_history(table: Place) -> int:
     Killed at any moment, the newest version is whole, and doing it again finishes. An entry that another writer
     adds meanwhile stays.
     """
-    opened = _open(table)
+    opened = open_table(table)
     newest = int(opened.version())
     older = {version for version in _logs(table) if version < newest}
     if not older and not any(version < newest for version in _checkpoints(table)):
@@ -115,15 +114,10 @@ def forget_history(table: Place) -> int:
 
 def live_files(table: Place, version: int | None = None) -> set[str]:
     """The files of one version, as deltalake sees it, as paths below the table."""
-    opened = _open(table, version)
+    opened = open_table(table, version)
     with answers(table):
         actions = pl.DataFrame(opened.get_add_actions(flatten=True))
     return {unquote(path) for path in actions["path"]}
-
-
-def _open(table: Place, version: int | None = None) -> DeltaTable:
-    with answers(table):
-        return DeltaTable(str(table), version=version, storage_options=table_options(table))
 
 
 def _unlink(files: Iterable[Place]) -> None:

@@ -184,7 +184,7 @@ def _new_client(scheme: str, bucket: str) -> Any:
 
 
 def delta_options(path: ObjectPath) -> dict[str, str]:
-    """What deltalake and polars are told beside their environment: how to retry, and that a commit is a conditional
+    """What deltalake is told beside its environment: how to retry, and that a commit is a conditional
     put, so that of two writers of one version the store refuses the second."""
     options = {"max_retries": str(MAX_RETRIES), "retry_timeout": f"{RETRY_S:g}s"}
     return options | ({"aws_conditional_put": "etag"} if path.scheme == "s3" else {})

@@ -18,9 +18,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import polars as pl
 import zarr
+from deltalake import DeltaTable
 
 from harmonize.store.errors import StoreError
-from harmonize.store.object_path import SCHEMES, ObjectPath, answers, client, delta_options, parse
+from harmonize.store.object_path import MAX_RETRIES, SCHEMES, ObjectPath, answers, client, delta_options, parse
 
 Place = Path | ObjectPath
 REQUESTS = 16
@@ -49,24 +50,30 @@ def place_of(path: str | Place) -> Place:
 
 
 def table_options(place: Place) -> dict[str, str] | None:
-    """``storage_options`` for deltalake and polars; no credentials are among them."""
+    """``storage_options`` for deltalake; no credentials are among them."""
     if isinstance(place, Path):
         return None
     client(place)  # says so where obstore lacks, or where this process was forked
     return delta_options(place)
 
 
-def zarr_at(place: Place) -> dict[str, Any]:
-    """``store`` and ``path`` for functions of zarr."""
-    if isinstance(place, Path):
-        return {"store": place}
-    return {"store": zarr.storage.ObjectStore(client(place)), "path": place.key}
+def open_table(place: Place, version: int | None = None) -> DeltaTable:
+    """A Delta table at a version, or its newest."""
+    with answers(place):
+        return DeltaTable(str(place), version=version, storage_options=table_options(place))
+
+
+def scan_options(place: Place) -> dict[str, Any] | None:
+    """``storage_options`` for polars, whose names and types are others."""
+    return None if isinstance(place, Path) else {"max_retries": MAX_RETRIES}
 
 
 def open_group(place: Place) -> zarr.Group:
     """A Zarr group to read. Raises what zarr does where there is none."""
+    if isinstance(place, Path):
+        return zarr.open_group(place, mode="r", zarr_format=3)
     with answers(place):
-        return zarr.open_group(**zarr_at(place), mode="r")
+        return zarr.open_group(zarr.storage.ObjectStore(client(place)), path=place.key, mode="r", zarr_format=3)
 
 
 def create(file: Place, data: bytes) -> None:
@@ -74,6 +81,7 @@ def create(file: Place, data: bytes) -> None:
     if isinstance(file, ObjectPath):
         file.create(data)
         return
+    file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(f".{uuid.uuid4().hex}.partial")
     draft.write_bytes(data)
     try:

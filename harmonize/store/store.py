@@ -6,18 +6,15 @@ import json
 import uuid
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import polars as pl
-import zarr
-from zarr.errors import ContainsGroupError, GroupNotFoundError
+from zarr.errors import GroupNotFoundError
 
 from harmonize.store import catalog
 from harmonize.store.errors import StoreError
 from harmonize.store.labels import widen
-from harmonize.store.object_path import answers
-from harmonize.store.place import Place, create, entries_in, open_group, place_of, zarr_at
+from harmonize.store.place import Place, create, entries_in, open_group, place_of
 from harmonize.store.sharded import ShardedArray
 from harmonize.store.versions import require_version, resolve
 from harmonize.store.views import ImageView, RecordingView, SignalView, read_document
@@ -141,6 +138,11 @@ def _attributes(path: Place) -> dict[str, Any]:
     return dict(attributes)
 
 
+def _group(attributes: dict[str, Any]) -> bytes:
+    """The metadata of a Zarr group."""
+    return json.dumps({"attributes": attributes, "zarr_format": 3, "node_type": "group"}).encode()
+
+
 def open_store(path: str | Place, version: int | str | None = None) -> Store:
     """Open a store to read, by its path or URL (``s3://bucket/corpus.zarr``), at its newest version or an older one, by
     number or tag. Raises ``StoreError``."""
@@ -163,22 +165,18 @@ def create_store(path: Place, key_id: str) -> None:
             )
         catalog.create_tables(path)
         return
-    if isinstance(path, Path):
-        path.mkdir(parents=True, exist_ok=True)
     groups = ("signals", "images", "catalog")
     # A run killed while zarr wrote metadata leaves a half-written file of this kind, which nobody reads.
     there = {name for name in entries_in(path) if not name.endswith(".partial")}
     if foreign := there - set(groups):
         raise StoreError(f"{path} is not a store and not empty: it holds {len(foreign)} other entries")
     for name in groups:
-        with suppress(ContainsGroupError), answers(path):  # another process may make the same store at this moment
-            zarr.open_group(**zarr_at(path / name), mode="a", zarr_format=3)
+        with suppress(FileExistsError):  # another process may make the same store at this moment
+            create(path / name / "zarr.json", _group({}))
     catalog.create_tables(path)
     # The root's metadata come last: a run killed before this line leaves no store at all.
     attributes = {"harmonize": {"format": FORMAT, "uuid": uuid.uuid4().hex, "key_id": key_id}}
     try:
-        create(
-            path / "zarr.json", json.dumps({"attributes": attributes, "zarr_format": 3, "node_type": "group"}).encode()
-        )
+        create(path / "zarr.json", _group(attributes))
     except FileExistsError:
         create_store(path, key_id)  # the other was first: is it under the same key?
