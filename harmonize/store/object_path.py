@@ -101,7 +101,7 @@ class ObjectPath:
     def replace(self, data: bytes, state: Any) -> Any:
         """Put an object in place of one that must be in this ``state``; returns its new state. Raises
         ``FileExistsError`` where it is in another."""
-        return self._put_if(data, {"e_tag": state["e_tag"], "version": state["version"]})
+        return self._put_if(data, {name: state[name] for name in ("e_tag", "version") if state[name] is not None})
 
     def state(self) -> Any:
         """What tells whether an object was replaced. Raises ``FileNotFoundError``."""

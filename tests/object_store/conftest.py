@@ -22,7 +22,8 @@ import pytest
 SECRET = "wJalrXUtnFEMI-not-to-be-seen"
 BUCKET = "bucket"
 SIGNED = {
-    "Authorization": "AWS4-HMAC-SHA256 Credential=K/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+    "Authorization": "AWS4-HMAC-SHA256 Credential=K/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0",
+    "Content-Type": "application/octet-stream",
 }
 """moto asks for a signature and does not check it."""
 NAMESPACE = {"s3": "http://s3.amazonaws.com/doc/2006-03-01/"}
@@ -71,6 +72,13 @@ class S3:
 
     def delete(self, name: str) -> None:
         _ask(f"{self.direct}/{BUCKET}/{self.folder}/{quote(name)}", "DELETE")
+
+    def upload(self, folder: Path, name: str = "corpus.zarr") -> str:
+        """The files of a store in a folder as objects, by plain HTTP; returns its URL."""
+        for file in folder.rglob("*"):
+            if file.is_file():
+                self.put(f"{name}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+        return self.url(name)
 
     def download(self, name: str, folder: Path) -> Path:
         """A store as files of this machine, by plain HTTP."""

@@ -1,7 +1,7 @@
 """A proxy before an S3 server that answers 503, answers late, or loses answers; run as a process: PORT of the server.
 
-``/__faults`` is its own: POST says what to do ({"fail": share, "lost": share, "slow": share, "delay_s": seconds},
-"only": pattern of "METHOD path"), GET tells what was asked and done since.
+``/__faults`` is its own: POST says what to do ({"fail": share, "lost": share, "slow": share, "delay_s": seconds,
+"status": of what fails, "only": pattern of "METHOD path"}), GET tells what was asked and done since.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 BUSY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-QUIET = {"fail": 0.0, "lost": 0.0, "slow": 0.0, "delay_s": 0.0, "only": ""}
+QUIET = {"status": 503, "fail": 0.0, "lost": 0.0, "slow": 0.0, "delay_s": 0.0, "only": ""}
 LOCK = threading.Lock()
 PLAN: dict = dict(QUIET)
 DONE: list[dict] = []
@@ -40,7 +40,7 @@ class Handler(BaseHTTPRequestHandler):
         fate = next((kind for kind in ("fail", "lost", "slow") if meant and draw[kind]), "passed")
         if fate == "slow":
             time.sleep(plan["delay_s"])
-        status, headers, answer = (503, [], BUSY) if fate == "fail" else self.forward(body)
+        status, headers, answer = (int(plan["status"]), [], BUSY) if fate == "fail" else self.forward(body)
         if fate == "lost":
             status, headers, answer = 503, [], BUSY
         asked = {name: self.headers[name] for name in ("Range", "If-None-Match", "If-Match") if name in self.headers}
@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, status, headers, body):
         self.send_response(status)
         dropped = {"transfer-encoding", "connection", "date", "server"}
-        if self.command != "HEAD" or status == 503:
+        if self.command != "HEAD" or not headers:
             dropped.add("content-length")
         for name, value in headers:
             if name.lower() not in dropped:
