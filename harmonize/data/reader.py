@@ -16,8 +16,8 @@ from harmonize.store.sharded import ShardedArray
 OPEN_ARRAYS = 256
 
 
-Chunk = tuple[str, tuple[int, ...]]
-"""The path of an array below the store, and the index of an inner chunk."""
+Chunk = tuple[str, int]
+"""The path of ``samples`` below the store, and the number of an inner chunk along time."""
 
 
 class ArrayReader:
@@ -59,10 +59,10 @@ class ArrayReader:
         for path, start, stop in wanted:
             array = arrays[path]
             for number in range(start // array.chunk[1], -(-stop // array.chunk[1])):
-                shards.setdefault((path, array.shard_of((0, number))), {})[path, (0, number)] = None
+                shards.setdefault((path, array.shard_of((0, number))), {})[path, number] = None
 
         def read(ours: list[Chunk]) -> list[np.ndarray]:
-            return list(arrays[ours[0][0]].read_chunks([index for _, index in ours]))
+            return list(arrays[ours[0][0]].read_chunks([(0, number) for _, number in ours]))
 
         grouped = [list(chunks) for chunks in shards.values()]
         found: dict[Chunk, np.ndarray] = {}

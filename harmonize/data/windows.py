@@ -163,9 +163,9 @@ class WindowDataset(BatchDataset):
         start, stop, size = origin + start, origin + stop, array.chunk[1]
         pieces = []
         for number in range(start // size, -(-stop // size)):
-            chunk = chunks.get((path, (0, number)))
+            chunk = chunks.get((path, number))
             if chunk is None:
-                chunk = chunks[path, (0, number)] = array.read_chunk((0, number))
+                chunk = chunks[path, number] = array.read_chunk((0, number))
             low = number * size
             pieces.append(chunk[:, max(start, low) - low : min(stop, low + size) - low])
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)

@@ -107,7 +107,8 @@ class ShardedArray:
 
     def read_chunk(self, index: tuple[int, ...]) -> np.ndarray:
         """One decoded inner chunk; see ``read_chunks``."""
-        return next(self.read_chunks([index]))
+        shard, table = self._shards(self.shard_of(index))
+        return self._decoded(index, shard.ranges([self._span(index, table, shard.size)])[0])
 
     def read_chunks(self, indices: Sequence[tuple[int, ...]]) -> Iterator[np.ndarray]:
         """Decoded inner chunks in the order given, of the full chunk shape (padding included at the array's end).
@@ -119,12 +120,13 @@ class ShardedArray:
             shard, table = self._shards(key)
             inside = list(group)
             spans = [self._span(index, table, shard.size) for index in inside]
-            for index, encoded in zip(inside, shard.ranges(spans), strict=True):
-                try:
-                    chunk = np.frombuffer(self._decode(encoded), self.dtype).reshape(self.chunk)
-                except (RuntimeError, ValueError) as error:
-                    raise CorruptShardError(f"chunk {index} of {self._name} does not decode") from error
-                yield chunk
+            yield from map(self._decoded, inside, shard.ranges(spans))
+
+    def _decoded(self, index: tuple[int, ...], encoded: memoryview) -> np.ndarray:
+        try:
+            return np.frombuffer(self._decode(encoded), self.dtype).reshape(self.chunk)
+        except (RuntimeError, ValueError) as error:
+            raise CorruptShardError(f"chunk {index} of {self._name} does not decode") from error
 
     def _span(self, index: tuple[int, ...], table: np.ndarray, shard_bytes: int) -> tuple[int, int]:
         """Where a chunk lies in its shard: its first byte and its size."""

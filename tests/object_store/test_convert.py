@@ -27,7 +27,7 @@ from maintain.cohort import KEY, contents, convert, recipe, samples_of, subject_
 from object_store.conftest import S3, SECRET
 
 PEOPLE = ("anna", "cora")
-FAULTS = {"fail": 0.1, "lost": 0.03, "slow": 0.05, "delay_s": 0.2}
+FAULTS = {"fail": 0.05, "lost": 0.02, "slow": 0.03, "delay_s": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +123,10 @@ def test_commits_of_many_at_once_all_count(s3: S3) -> None:
     assert sorted(catalog.read(root, "recordings")["recording_id"]) == [f"r{i}" for i in range(5)]
 
 
-@pytest.mark.parametrize("upload", [1, 6])
-def test_a_run_killed_while_it_uploads_leaves_nothing_visible(s3: S3, cohort, tmp_path, monkeypatch, upload) -> None:
+def test_a_run_killed_while_it_uploads_leaves_nothing_visible(s3: S3, cohort, tmp_path, monkeypatch) -> None:
     folder, expected = cohort
-    s3.folder += str(upload)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    killed = _convert_elsewhere(folder, s3.url(), f"kill_at={upload}")
+    killed = _convert_elsewhere(folder, s3.url(), "kill_at=3")
     assert killed.wait(120) == -signal.SIGKILL
     assert len(hz.open(s3.url())) == 0
     left = list(tmp_path.glob("harmonize-part-*"))

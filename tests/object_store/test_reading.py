@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 import harmonize as hz
 from harmonize.data import PatchDataset, WindowDataset
 from harmonize.data.duplicates import update_duplicates
+from harmonize.data.split_tables import make_split
 from harmonize.store import CorruptShardError, MissingChunkError
 from harmonize.store.geometry import CHUNK_BYTES
 from harmonize.store.place import place_of
@@ -161,15 +162,22 @@ def test_what_is_missing_or_damaged_is_an_error(s3: S3, url: str, local: Path) -
         ShardedArray(path).read([(0, 2), (0, LONG)])
 
 
-def test_tables_that_are_computed_are_kept_there_too(s3: S3, url: str) -> None:
-    from harmonize.data.split_tables import make_split
-
-    s3.faults(**FAULTS)
+def test_tables_that_are_computed_are_kept_there_too(s3: S3, tmp_path: Path) -> None:
+    items = [
+        (recording(name, [stream(4000)], subject=name), noise((2, 4000), seed=seed))
+        for name, seed in zip("abcd", (1, 2, 1, 3), strict=True)
+    ]
+    write_signals(tmp_path / "small.zarr", items)
+    url = s3.upload(tmp_path / "small.zarr")
+    s3.faults(fail=0.05)
     store = hz.open(url)
-    update_duplicates(store, near=False)
-    assert hz.open(url).duplicates.is_empty()
-    assert hz.open(url).duplicates_version == store.version
-    make_split(hz.open(url), "main", "random", fractions={"train": 0.5, "test": 0.5}, unknown_subjects="own")
-    assert set(hz.open(url).splits["side"]) <= {"train", "test"}
-    assert sorted(hz.open(url).splits["recording_id"]) == sorted(store.recordings["recording_id"])
+    update_duplicates(store)
+    found = hz.open(url)
+    assert found.duplicates.select("recording_a", "recording_b", "kind").rows() == [("test/a", "test/c", "near")]
+    assert found.duplicates_version == store.version
+    make_split(found, "main", "random", fractions={"train": 0.5, "test": 0.5})
+    sides = dict(hz.open(url).splits.select("recording_id", "side").iter_rows())
+    assert sorted(sides) == sorted(store.recordings["recording_id"])
+    assert set(sides.values()) == {"train", "test"}
+    assert sides["test/a"] == sides["test/c"]
     assert s3.fates()["fail"] > 0
