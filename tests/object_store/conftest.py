@@ -141,6 +141,7 @@ def s3(servers: tuple[str, str], request: pytest.FixtureRequest, monkeypatch: py
     }  # fmt: skip
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("harmonize.store.object_path._clients", {})  # those of other tests may try otherwise
     s3 = S3(direct, proxy, request.node.name.partition("[")[0])
     s3.faults()
     yield s3

@@ -1,7 +1,7 @@
 """A proxy before an S3 server that answers 503, answers late, or loses answers; run as a process: PORT of the server.
 
 ``/__faults`` is its own: POST says what to do ({"fail": share, "lost": share, "slow": share, "delay_s": seconds,
-"status": of what fails, "only": pattern of "METHOD path"}), GET tells what was asked and done since.
+"status": of what fails, "only": pattern of "METHOD path", "times": not more often}), GET tells what was asked and done since.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 BUSY = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
-QUIET = {"status": 503, "fail": 0.0, "lost": 0.0, "slow": 0.0, "delay_s": 0.0, "only": ""}
+QUIET = {"status": 503, "fail": 0.0, "lost": 0.0, "slow": 0.0, "delay_s": 0.0, "only": "", "times": 10**9}
 LOCK = threading.Lock()
 PLAN: dict = dict(QUIET)
 DONE: list[dict] = []
@@ -36,8 +36,9 @@ class Handler(BaseHTTPRequestHandler):
         with LOCK:
             plan = dict(PLAN)
             draw = {kind: DRAWS.random() < plan[kind] for kind in ("fail", "lost", "slow")}
-        meant = re.search(plan["only"], f"{self.command} {self.path}") is not None
-        fate = next((kind for kind in ("fail", "lost", "slow") if meant and draw[kind]), "passed")
+            meant = PLAN["times"] > 0 and re.search(plan["only"], f"{self.command} {self.path}")
+            fate = next((kind for kind in ("fail", "lost", "slow") if meant and draw[kind]), "passed")
+            PLAN["times"] -= fate != "passed"
         if fate == "slow":
             time.sleep(plan["delay_s"])
         status, headers, answer = (int(plan["status"]), [], BUSY) if fate == "fail" else self.forward(body)

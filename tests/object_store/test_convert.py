@@ -112,6 +112,22 @@ def test_of_two_commits_of_one_version_one_is_refused(s3: S3) -> None:
     assert all(one["If-None-Match"] == "*" for one in commits)
 
 
+@pytest.mark.parametrize(
+    ("status", "says"), [(503, r"does not answer as it should \(status 503\)"), (403, "refuses what was asked")]
+)
+@pytest.mark.parametrize("only", [r"PUT .*/_delta_log/\d{20}\.json", "PUT .*/part-", "GET .*/recordings/_delta_log/0"])
+def test_a_commit_that_cannot_be_made_says_why(s3: S3, monkeypatch, status: int, says: str, only: str) -> None:
+    monkeypatch.setattr("harmonize.store.object_path.MAX_RETRIES", 1)
+    root = place_of(s3.url())
+    catalog.create_tables(root)
+    s3.faults(fail=1.0, status=status, only=only)
+    with pytest.raises(UnreachableError, match=says) as caught:
+        catalog.commit(root, Batch(recordings=[{"recording_id": "a"}]))
+    assert len(str(caught.value)) < 100, "in words of ours"
+    s3.faults()
+    assert catalog.version_of(root) == 0
+
+
 def test_commits_of_many_at_once_all_count(s3: S3) -> None:
     root = place_of(s3.url())
     catalog.create_tables(root)

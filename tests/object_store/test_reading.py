@@ -25,7 +25,8 @@ from harmonize_schemas import Image
 from object_store.conftest import S3, SECRET
 from stores import noise, recording, stream, write_image, write_signals
 
-FAULTS = {"fail": 0.15, "lost": 0.05, "slow": 0.1, "delay_s": 0.2}
+FAULTS = {"fail": 0.25, "lost": 0.1, "slow": 0.15, "delay_s": 0.1}
+"""Many, as a batch asks for little."""
 LONG = 5 * CHUNK_BYTES // 4 + 77
 """Samples of two int16 channels: five inner chunks and a piece."""
 
@@ -71,12 +72,12 @@ def batches(dataset, order: Sequence[int], size: int = 8) -> list[dict]:
 @pytest.mark.parametrize("rate", [None, 64])
 def test_windows_are_those_of_a_folder_also_under_faults(s3: S3, url: str, local: Path, rate: int | None) -> None:
     ours, theirs = (WindowDataset(root, window=20, stride=15, rate=rate) for root in (url, local))
-    order = np.random.default_rng(0).permutation(len(theirs))[:64].tolist()
+    order = np.random.default_rng(0).permutation(len(theirs))[:128].tolist()
     s3.faults(**FAULTS)
     for one, other in zip(batches(ours, order), batches(theirs, order), strict=True):
         same(one, other)
     fates = s3.fates()
-    assert min(fates["fail"], fates["slow"]) > 0, "the proxy did what the test is about"
+    assert fates["fail"] > 0 < fates["slow"], "the proxy did what the test is about"
 
 
 def test_patches_are_those_of_a_folder_also_under_faults(s3: S3, url: str, local: Path) -> None:
@@ -86,7 +87,7 @@ def test_patches_are_those_of_a_folder_also_under_faults(s3: S3, url: str, local
     for one, other in zip(batches(ours, order), batches(theirs, order), strict=True):
         same(one, other)
     fates = s3.fates()
-    assert min(fates["fail"], fates["slow"]) > 0
+    assert fates["fail"] > 0 < fates["slow"]
 
 
 def test_a_batch_asks_for_each_shard_once(s3: S3, url: str) -> None:
