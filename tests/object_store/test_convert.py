@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,13 +19,16 @@ from deltalake.table import TableMerger
 
 import harmonize as hz
 from harmonize.ingest.pool import process_pool
-from harmonize.store import catalog
+from harmonize.store import catalog, create_store
 from harmonize.store.catalog import Batch
 from harmonize.store.errors import UnreachableError
 from harmonize.store.object_path import ObjectPath
+from harmonize.store.parts import SignalPart
 from harmonize.store.place import place_of
+from harmonize.store.sharded import ShardedArray
 from maintain.cohort import KEY, contents, convert, recipe, samples_of, subject_of, write_cohort
 from object_store.conftest import S3, SECRET
+from stores import noise, recording, stream
 
 PEOPLE = ("anna", "cora")
 FAULTS = {"fail": 0.05, "lost": 0.02, "slow": 0.03, "delay_s": 0.2}
@@ -154,6 +158,35 @@ def test_a_run_killed_while_it_uploads_leaves_nothing_visible(s3: S3, cohort, tm
     assert hz.convert(folder, s3.url(), recipe=recipe(), key=KEY).converted == 0
     assert contents(hz.open(s3.url())) == expected
     assert not list(tmp_path.glob("harmonize-part-*")), "nothing stays on this machine, of the killed run neither"
+
+
+def test_a_long_recording_is_uploaded_shard_by_shard(s3: S3, tmp_path, monkeypatch) -> None:
+    """Never more than a shard and some metadata lie on this machine; a large shard goes up in several pieces."""
+    shard = 12 * 1024 * 1024
+    monkeypatch.setattr("harmonize.store.geometry.SHARD_BYTES", shard)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    values = noise((2, 8_000_000))
+    root = place_of(s3.url())
+    create_store(root, "key")
+    s3.faults(**FAULTS, only="(PUT|POST) .*/samples/")
+    part = SignalPart(root, "part", [stream(values.shape[1])], "none")
+    held = []
+    for start in range(0, values.shape[1], 500_000):
+        part.write(0, start, values[:, start : start + 500_000])
+        held.append(sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()))
+    part.close([recording("long", [stream(values.shape[1])])], [0])
+    assert shard // 2 < max(held) < shard + 100_000
+    assert list(tmp_path.iterdir()) == []
+    folder = f"corpus.zarr/{part.path}/samples/c/0"
+    assert s3.names(folder) == [f"{folder}/{i}" for i in range(3)]
+    pieces = [one for one in s3.asked() if one["method"] == "PUT" and f"{folder}/0?partNumber" in one["path"]]
+    assert len({re.search(r"partNumber=(\d+)", one["path"])[1] for one in pieces}) == 3, "of 5 MB each"
+    np.testing.assert_array_equal(ShardedArray(root / part.path / "samples").read([(0, 2), (0, 8_000_000)]), values)
+    other = SignalPart(root, "other", [stream(values.shape[1])], "none")
+    other.write(0, 0, values[:, : shard // 4])  # one shard, and no more
+    assert s3.names(f"corpus.zarr/{other.path}/samples/c/0/0")
+    other.discard()
+    assert s3.names(f"corpus.zarr/{other.path}/") == []
 
 
 def test_a_store_that_stops_answering_is_an_error_and_half_a_part_is_not_seen(s3: S3, cohort, monkeypatch) -> None:
