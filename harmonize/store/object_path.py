@@ -70,8 +70,7 @@ class ObjectPath:
 
     def exists(self) -> bool:
         """Whether it is an object, or a folder with objects."""
-        import obstore
-
+        obstore = _obstore()
         with answers(self):
             try:
                 obstore.head(client(self), self.key)
@@ -81,15 +80,13 @@ class ObjectPath:
 
     def read_bytes(self) -> bytes:
         """All of an object. Raises ``FileNotFoundError``."""
-        import obstore
-
+        obstore = _obstore()
         with answers(self):
             return bytes(obstore.get(client(self), self.key).bytes())
 
     def write_bytes(self, data: bytes | Path) -> None:
         """Put an object (or a file, in several pieces where it is large), whole or not at all."""
-        import obstore
-
+        obstore = _obstore()
         with answers(self):
             obstore.put(client(self), self.key, data)
 
@@ -105,19 +102,17 @@ class ObjectPath:
 
     def state(self) -> Any:
         """What tells whether an object was replaced. Raises ``FileNotFoundError``."""
-        import obstore
-
+        obstore = _obstore()
         with answers(self):
             return obstore.head(client(self), self.key)
 
     def _put_if(self, data: bytes, mode: Any) -> Any:
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
+        obstore = _obstore()
+        refusals = (obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError)
         with answers(self):
             try:
                 return obstore.put(client(self), self.key, data, mode=mode)
-            except (AlreadyExistsError, PreconditionError):
+            except refusals:
                 found = obstore.get(client(self), self.key)
                 # It may be what we put: where an answer is lost, the client asks again.
                 if bytes(found.bytes()) == data:
@@ -126,8 +121,7 @@ class ObjectPath:
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Delete an object; one that is not there is no error, as most stores do not tell."""
-        import obstore
-
+        obstore = _obstore()
         with answers(self):
             try:
                 obstore.delete(client(self), self.key)
@@ -150,6 +144,15 @@ def parse(url: str) -> ObjectPath:
     return ObjectPath(found["scheme"], found["bucket"], key)
 
 
+def _obstore() -> Any:
+    try:
+        import obstore.exceptions
+        import obstore.store
+    except ModuleNotFoundError:
+        raise StoreError("stores in buckets need obstore: pip install 'harmonize-biomed[s3]'") from None
+    return obstore
+
+
 def client(path: ObjectPath) -> Any:
     """The obstore client of a bucket, one in each process.
 
@@ -170,13 +173,10 @@ def client(path: ObjectPath) -> Any:
 
 
 def _new_client(scheme: str, bucket: str) -> Any:
-    try:
-        import obstore.store
-    except ModuleNotFoundError:
-        raise StoreError(f"{scheme}:// needs obstore: pip install 'harmonize-biomed[s3]'") from None
+    store = _obstore().store
     retry = {"max_retries": MAX_RETRIES, "retry_timeout": timedelta(seconds=RETRY_S), "backoff": BACKOFF}
     try:
-        return getattr(obstore.store, SCHEMES[scheme])(bucket, retry_config=retry)
+        return getattr(store, SCHEMES[scheme])(bucket, retry_config=retry)
     except Exception as error:  # noqa: BLE001 - a library's words may quote the configuration
         raise StoreError(
             f"the environment does not say how to reach {scheme}://{bucket} ({type(error).__name__})"

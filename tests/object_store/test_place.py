@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -86,12 +87,13 @@ def test_each_scheme_has_its_client_and_options(monkeypatch, scheme: str, kind: 
     assert delta_options(place) == {"max_retries": "10", "retry_timeout": "180s"} | conditional
 
 
-def test_without_obstore_the_extra_is_named(monkeypatch, s3: S3) -> None:
+def test_without_obstore_the_extra_is_named(monkeypatch, s3: S3, tmp_path) -> None:
     monkeypatch.setattr(object_path, "_clients", {})
     monkeypatch.setitem(sys.modules, "obstore", None)
     monkeypatch.setitem(sys.modules, "obstore.store", None)
-    with pytest.raises(hz.StoreError, match=r"pip install 'harmonize-biomed\[s3\]'"):
-        hz.open(s3.url())
+    for use in (hz.open, partial(hz.convert, tmp_path)):
+        with pytest.raises(hz.StoreError, match=r"pip install 'harmonize-biomed\[s3\]'"):
+            use(s3.url())
 
 
 def test_a_wrong_bucket_wrong_credentials_and_no_store_are_told_apart(s3: S3, monkeypatch, tmp_path) -> None:
