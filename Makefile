@@ -4,10 +4,12 @@ BIN := .venv/bin
 
 .PHONY: demo test lint types fuzz crash bench docs schemas clean
 
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt tests/object_store/moto.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[torch,dev]' -c constraints.txt
+	$(PYTHON) -m venv .venv/moto # on its own: botocore asks for an older python-dateutil than constraints.txt has
+	.venv/moto/bin/pip install --quiet --disable-pip-version-check -r tests/object_store/moto.txt
 	touch $@
 
 demo: .venv/ready

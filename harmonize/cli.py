@@ -57,7 +57,7 @@ app.command("forget")(forget_command)
 app.command("vacuum")(vacuum_command)
 app.add_typer(versions_app, name="versions")
 
-StorePath = Annotated[Path, typer.Argument(help="A store.", metavar="STORE")]
+StorePath = Annotated[str, typer.Argument(help="A store: its path or URL.", metavar="STORE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 KeyFile = Annotated[Path | None, typer.Option("--key", help="Project key file; default: made on first use.")]
 

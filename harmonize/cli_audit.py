@@ -16,7 +16,7 @@ from harmonize.store import open_store
 
 
 def audit_command(
-    store: Annotated[Path, typer.Argument(help="A store.", metavar="STORE")],
+    store: Annotated[str, typer.Argument(help="A store: its path or URL.", metavar="STORE")],
     window: Annotated[float, typer.Option(min=0.001, help="Seconds of the windows counted.")] = 10.0,
     html: Annotated[Path | None, typer.Option(help="Write a page with tables and drawings to this file.")] = None,
     where: Annotated[str | None, typer.Option(help="SQL condition on recordings and labels.")] = None,

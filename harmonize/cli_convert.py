@@ -48,7 +48,7 @@ def _print_json(document: Any) -> None:
 
 def convert_command(
     sources: Sources,
-    into: Annotated[Path, typer.Option("--into", help="The store; made where there is none.")],
+    into: Annotated[str, typer.Option("--into", help="The store, a path or URL; made where there is none.")],
     dataset: DatasetName = None,
     recipe: RecipeFile = None,
     workers: Annotated[
@@ -167,7 +167,7 @@ def _partition(text: str | None) -> Partition | None:
 
 def scan_command(
     sources: Sources,
-    into: Annotated[Path | None, typer.Option("--into", help="A store that it would go into.")] = None,
+    into: Annotated[str | None, typer.Option("--into", help="A store that it would go into: its path or URL.")] = None,
     dataset: DatasetName = None,
     recipe: RecipeFile = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes; 0: this one.")] = 0,

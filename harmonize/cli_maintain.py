@@ -27,6 +27,7 @@ from harmonize.maintain.forget import Forgotten, forget
 from harmonize.maintain.verify import Report, verify
 from harmonize.report.tables import print_frame
 from harmonize.store import open_store
+from harmonize.store.place import place_of
 from harmonize.store.vacuum import Vacuumed, vacuum
 from harmonize.store.versions import list_versions, remove_tag, resolve, tag_version
 
@@ -34,7 +35,7 @@ versions_app = typer.Typer(no_args_is_help=True, help="List the versions of a st
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-StorePath = Annotated[Path, typer.Argument(help="A store.", metavar="STORE")]
+StorePath = Annotated[str, typer.Argument(help="A store: its path or URL.", metavar="STORE")]
 TagName = Annotated[str, typer.Argument(help="A name of a version.", metavar="NAME")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 KeyFile = Annotated[Path | None, typer.Option("--key", help="The store's project key file; default: the user's.")]
@@ -136,7 +137,7 @@ def forget_command(
     """
     project_key = None if without_key else _own_key(key)
     try:
-        done = forget(store, subjects, project_key, dataset, grace * 3600)
+        done = forget(place_of(store), subjects, project_key, dataset, grace * 3600)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     if as_json:
@@ -186,8 +187,7 @@ def vacuum_command(
     as_json: AsJson = False,
 ) -> None:
     """Remove parts, files and rows that no kept version names. Nothing younger than the grace period goes."""
-    open_store(store)
-    done = vacuum(store, keep, grace * 3600, dry_run)
+    done = vacuum(open_store(store).path, keep, grace * 3600, dry_run)
     if as_json:
         _print_json(asdict(done) | {"dry_run": dry_run, "bytes": done.bytes})
         return
@@ -214,8 +214,7 @@ def versions_ls_command(
     as_json: AsJson = False,
 ) -> None:
     """List the versions that can be opened, oldest first, with their tags."""
-    open_store(store)
-    frame = list_versions(store)
+    frame = list_versions(open_store(store).path)
     if as_json:
         _print_json(frame.to_dicts())
     else:
@@ -229,9 +228,10 @@ def versions_tag_command(
     version: Annotated[str | None, typer.Argument(help="A version; default: the newest.", metavar="[VERSION]")] = None,
 ) -> None:
     """Name a version: `--version NAME` and `harmonize.open(path, version=NAME)` open it, and vacuum keeps it."""
-    number = open_store(store).version if version is None else resolve(store, version)
+    opened = open_store(store)
+    number = opened.version if version is None else resolve(opened.path, version)
     try:
-        tag_version(store, name, number)
+        tag_version(opened.path, name, number)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     out.print(f"{escape(name)} is version {number}")
@@ -240,8 +240,8 @@ def versions_tag_command(
 @versions_app.command("untag")
 def versions_untag_command(store: StorePath, name: TagName) -> None:
     """Take a name away; the version stays."""
-    open_store(store)
+    root = open_store(store).path
     try:
-        remove_tag(store, name)
+        remove_tag(root, name)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
@@ -21,7 +20,7 @@ from harmonize.store import Store, open_store
 splits_app = typer.Typer(no_args_is_help=True, help="Make, list and check splits that cannot leak.")
 out = Console()
 
-StorePath = Annotated[Path, typer.Argument(help="A store.", metavar="STORE")]
+StorePath = Annotated[str, typer.Argument(help="A store: its path or URL.", metavar="STORE")]
 SplitName = Annotated[str, typer.Argument(help="The split.", metavar="NAME")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from harmonize.report.terms import terms, write_metadata
 from harmonize.store import open_store
 
-StorePath = Annotated[Path, typer.Argument(help="A store.", metavar="STORE")]
+StorePath = Annotated[str, typer.Argument(help="A store: its path or URL.", metavar="STORE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -54,5 +54,5 @@ def metadata_command(
     """Write Croissant and BIDS metadata about a store: croissant.json, participants.tsv, dataset_description.json."""
     opened = open_store(store)
     out = Console()
-    for file in write_metadata(opened, into, name or store.resolve().name.removesuffix(".zarr")):
+    for file in write_metadata(opened, into, name or opened.path.resolve().name.removesuffix(".zarr")):
         out.print(str(file))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,7 @@ from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import select, with_labels
 from harmonize.data.reader import ArrayReader
 from harmonize.store import Store, open_store
+from harmonize.store.place import Place, at_once
 from harmonize.store.views import ImageView, read_document
 from harmonize_schemas import Image
 
@@ -33,7 +34,7 @@ class PatchDataset(BatchDataset):
     Parameters
     ----------
     store
-        A ``Store`` or its path.
+        A ``Store``, or its path or URL.
     patch, stride
         Voxels along x, y, z; ``stride`` None: patches that touch. The last patch of an axis is moved back
         so that it ends with the image; an image smaller than a patch is padded.
@@ -51,7 +52,7 @@ class PatchDataset(BatchDataset):
 
     def __init__(
         self,
-        store: Store | str | Path,
+        store: Store | str | Place,
         patch: Triple = (64, 64, 64),
         stride: Triple | None = None,
         where: pl.Expr | str | None = None,
@@ -66,8 +67,9 @@ class PatchDataset(BatchDataset):
             raise ValueError("the store has no image that meets this condition")
         self.patch = patch
         self._images: list[Image] = []
-        for name, group in table.select("recording_id", "image").iter_rows():
-            image = read_document(store.path, group, None).image
+        documents = at_once(store.path, partial(read_document, store.path, row=None), table["image"])
+        for name, document in zip(table["recording_id"], documents, strict=True):
+            image = document.image
             if image is None or "c" in image.axes:
                 raise ValueError(f"{name} has several values a voxel, which patches cannot hold yet")
             self._images.append(image)
@@ -76,7 +78,7 @@ class PatchDataset(BatchDataset):
         self._starts = [self._grid(image, patch if stride is None else stride) for image in self._images]
         counts = [int(np.prod([len(axis) for axis in starts])) for starts in self._starts]
         self._ends = np.cumsum(counts)
-        self._reader = ArrayReader(store.path)
+        self._root, self._reader = store.path, ArrayReader(store.path)
 
     def row_sizes(self) -> np.ndarray:
         """Patches of each image."""
@@ -100,7 +102,8 @@ class PatchDataset(BatchDataset):
         shape = (len(wanted), 1, *self.patch)
         image, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
         start, affine = np.zeros((len(wanted), 4), np.int64), np.full((len(wanted), 4, 4), np.nan)
-        for i in np.argsort(wanted, kind="stable"):
+
+        def fill(i: int) -> None:
             row = int(rows[i])
             starts = self._starts[row]
             number = wanted[i] - (self._ends[row - 1] if row else 0)
@@ -110,6 +113,8 @@ class PatchDataset(BatchDataset):
             if (full := self._images[row].affine) is not None:
                 affine[i] = full
                 affine[i, :3, 3] = np.asarray(full)[:3] @ [*start[i, :3], 1]
+
+        at_once(self._root, fill, np.argsort(wanted, kind="stable").tolist())
         columns = {"image": image, "mask": mask, "affine": affine, "start": start}
         return self._batch(columns, rows)
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,11 @@ from harmonize.data.batch import BatchDataset, Sample
 from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import select, with_labels
 from harmonize.data.index import index_windows, samples_of
-from harmonize.data.reader import ArrayReader
+from harmonize.data.reader import ArrayReader, Chunk
 from harmonize.data.resample import Resampling, resample, resampling
 from harmonize.store import Store, open_store
 from harmonize.store.calibrate import calibrate
+from harmonize.store.place import Place
 
 
 class WindowDataset(BatchDataset):
@@ -27,7 +27,7 @@ class WindowDataset(BatchDataset):
     Parameters
     ----------
     store
-        A ``Store`` or its path.
+        A ``Store``, or its path or URL.
     window, stride
         Seconds; ``stride`` None: windows that touch. No window crosses a gap or a recording.
     rate
@@ -63,7 +63,7 @@ class WindowDataset(BatchDataset):
 
     def __init__(
         self,
-        store: Store | str | Path,
+        store: Store | str | Place,
         window: float = 10.0,
         stride: float | None = None,
         rate: int | str | Fraction | None = None,
@@ -111,8 +111,8 @@ class WindowDataset(BatchDataset):
         stream = self._index.stream[run]
         shape = (len(windows), len(self.channels), self.n_samples)
         signal = np.zeros(shape, np.float32) if self._maps.any_absent else np.empty(shape, np.float32)
-        chunks: dict[tuple[str, int], np.ndarray] = {}
         # In order of place, so that neighbours find the chunk decoded. A chunk lives for this batch only.
+        chunks = self._reader.read_ahead(self._spans(run, first))
         origin = self._index.origin[run] + first
         for i in np.lexsort((origin, stream)):
             self._fill(signal[i], int(run[i]), int(first[i]), chunks)
@@ -120,31 +120,42 @@ class WindowDataset(BatchDataset):
         columns = {"signal": signal, "channel_mask": self._maps.present[stream], "start": start}
         return self._batch(columns, stream)
 
-    def _fill(self, out: np.ndarray, run: int, first: int, chunks: dict[tuple[str, int], np.ndarray]) -> None:
-        stream, length = int(self._index.stream[run]), int(self._index.length[run])
+    def _fill(self, out: np.ndarray, run: int, first: int, chunks: dict[Chunk, np.ndarray]) -> None:
+        stream = int(self._index.stream[run])
         plan = self._resampling[stream]
         rows, places, scaling = self._maps[stream]
         if plan is None:
-            digital = self._read(run, first, first + length, chunks)
+            digital = self._read(run, *self._span(run, first), chunks)
             if rows is None:
                 calibrate(digital, *scaling, out)
             else:
                 out[places] = calibrate(digital[rows], *scaling)
             return
-        padded = self._padded(run, first, length, plan, chunks)
+        padded = self._padded(run, first, plan, chunks)
         values = calibrate(padded if rows is None else padded[rows], *scaling)
         out[slice(None) if places is None else places] = resample(values, plan, self.n_samples)
 
-    def _padded(
-        self, run: int, first: int, length: int, plan: Resampling, chunks: dict[tuple[str, int], np.ndarray]
-    ) -> np.ndarray:
+    def _span(self, run: int, first: int) -> tuple[int, int]:
+        """The samples of a run that a window is made of, with the margin of the filter: it may reach over the ends."""
+        plan, stop = self._resampling[int(self._index.stream[run])], first + int(self._index.length[run])
+        return (first, stop) if plan is None else (first - plan.margin, stop + plan.margin + plan.down)
+
+    def _spans(self, runs: np.ndarray, firsts: np.ndarray) -> Iterator[tuple[str, int, int]]:
+        """Where what is read of these windows lies: path of the array, first sample and end."""
+        for run, first in zip(runs.tolist(), firsts.tolist(), strict=True):
+            low, high = self._span(run, first)
+            low, high = max(0, low), min(int(self._index.run_samples[run]), high)
+            origin = int(self._index.origin[run])
+            yield self._parts[int(self._index.stream[run])], origin + low, origin + high
+
+    def _padded(self, run: int, first: int, plan: Resampling, chunks: dict[Chunk, np.ndarray]) -> np.ndarray:
         """Native samples with the filter's margin, repeated at the run's ends (never across a gap)."""
-        low, high = first - plan.margin, first + length + plan.margin + plan.down
+        low, high = self._span(run, first)
         size = int(self._index.run_samples[run])
         inside = self._read(run, max(0, low), min(size, high), chunks)
         return np.pad(inside, ((0, 0), (max(0, -low), max(0, high - size))), mode="edge")
 
-    def _read(self, run: int, start: int, stop: int, chunks: dict[tuple[str, int], np.ndarray]) -> np.ndarray:
+    def _read(self, run: int, start: int, stop: int, chunks: dict[Chunk, np.ndarray]) -> np.ndarray:
         """Native samples (channel, time) of a run, each chunk decoded once a batch."""
         path = self._parts[int(self._index.stream[run])]
         array = self._reader(path)

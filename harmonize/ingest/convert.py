@@ -24,11 +24,12 @@ from harmonize.ingest.privacy import ProjectKey, load_key
 from harmonize.ingest.recipes import load_recipe
 from harmonize.ingest.rerun import nothing_changed, remember, tree_digest
 from harmonize.ingest.scan import Progress
-from harmonize.ingest.tally import Place, Tally, add_batch, codes
+from harmonize.ingest.tally import Group, Tally, add_batch, codes
 from harmonize.ingest.tasks import run_tasks
 from harmonize.store import StoreWriteError, catalog, create_store, open_store
 from harmonize.store.catalog import Row
 from harmonize.store.locks import CONVERTING, held
+from harmonize.store.place import Place, place_of
 from harmonize.store.shards import Codec
 from harmonize_schemas import Recipe
 
@@ -42,7 +43,7 @@ class Outcome:
     by format and site; ``planned`` is how many recordings were to be converted; ``stopped``: the run was asked to stop
     before all were."""
 
-    store: Path
+    store: Place
     version: int
     converted: int = 0
     unchanged: int = 0
@@ -51,14 +52,14 @@ class Outcome:
     raw_bytes: int = 0
     seconds: float = 0.0
     vanished: int = 0
-    tallies: dict[Place, Tally] = field(default_factory=dict)
+    tallies: dict[Group, Tally] = field(default_factory=dict)
     planned: int = 0
     stopped: bool = False
 
 
 def convert(
     sources: str | Path | Sequence[str | Path],
-    into: str | Path,
+    into: str | Place,
     dataset: str | None = None,
     recipe: Recipe | str | Path | None = None,
     executor: Executor | None = None,
@@ -115,7 +116,7 @@ def convert(
     for path in paths:
         path.stat()
     loaded, recipe_sha256 = load_recipe(recipe, dataset, paths[0], privacy)
-    policy, root = Policy(loaded, recipe_sha256, key or load_key()), Path(into)
+    policy, root = Policy(loaded, recipe_sha256, key or load_key()), place_of(into)
     with _writing():
         create_store(root, policy.key.key_id)
     walked = walk(paths, loaded)
@@ -239,7 +240,7 @@ def _counts(outcome: Outcome) -> dict[str, int]:
     }
 
 
-def _keep_terms(root: Path, policy: Policy, version: int) -> None:
+def _keep_terms(root: Place, policy: Policy, version: int) -> None:
     """Licence, citation and access of the data set, for ``cite``; a run without a recipe leaves them alone."""
     recipe = policy.recipe
     known, _ = catalog.read_derived(root, "datasets")

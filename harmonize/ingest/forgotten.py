@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from pathlib import Path
 
 import polars as pl
 
@@ -13,6 +12,7 @@ from harmonize.ingest.privacy import ProjectKey
 from harmonize.ingest.rows import failure_row
 from harmonize.store import catalog
 from harmonize.store.catalog import Row
+from harmonize.store.place import Place
 from harmonize_converters.contract import ConversionError
 
 DIGITS = 32
@@ -23,12 +23,12 @@ def digest(key: ProjectKey, kind: str, dataset: str, name: str) -> str:
     return key.digest("forgotten", kind, dataset, name, length=DIGITS)
 
 
-def read_forgotten(root: Path) -> set[str]:
+def read_forgotten(root: Place) -> set[str]:
     """The digests of a store's list."""
     return set(catalog.read_derived(root, "forgotten")[0]["digest"])
 
 
-def add_forgotten(root: Path, rows: Iterable[tuple[str, str]]) -> None:
+def add_forgotten(root: Place, rows: Iterable[tuple[str, str]]) -> None:
     """Put (kind, digest) on the list."""
     schema = catalog.DERIVED["forgotten"]
     known = catalog.read_derived(root, "forgotten")[0]

@@ -20,6 +20,7 @@ from harmonize.store import StoreWriteError, catalog
 from harmonize.store.catalog import Batch, Row
 from harmonize.store.locks import COMMITTING, held
 from harmonize.store.part_files import remove_part
+from harmonize.store.place import Place
 
 COMMIT_EVERY_S = 60.0
 COMMIT_RECORDINGS = 5_000
@@ -49,7 +50,7 @@ class Commit:
 class Pending:
     """What was written and no commit names yet. ``listed``: what was forgotten when the run was planned."""
 
-    def __init__(self, root: Path, policy: Policy, listed: set[str], failures: list[Row]) -> None:
+    def __init__(self, root: Place, policy: Policy, listed: set[str], failures: list[Row]) -> None:
         self._root, self._policy, self._listed = root, policy, listed
         self._waiting = [Done(None, Batch(failures=failures))]
         self._rows, self._began, self._version = 0, time.monotonic(), -1
@@ -105,6 +106,6 @@ class Pending:
         return again
 
 
-def _require_room(root: Path) -> None:
-    if shutil.disk_usage(root).free < COMMIT_ROOM:
+def _require_room(root: Place) -> None:
+    if isinstance(root, Path) and shutil.disk_usage(root).free < COMMIT_ROOM:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

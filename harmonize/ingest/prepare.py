@@ -17,6 +17,7 @@ from harmonize.ingest.plan import Task, plan
 from harmonize.ingest.scan import Progress, Scan, scan
 from harmonize.ingest.write import failed
 from harmonize.store import Store, open_store
+from harmonize.store.place import Place, place_of
 from harmonize.store.shards import Codec
 from harmonize.store.sizes import layout_sizes
 from harmonize.store.store import is_store
@@ -63,7 +64,7 @@ def prepare(
 
 def preview(
     sources: Sequence[Path],
-    into: Path | None,
+    into: str | Place | None,
     policy: Policy,
     executor: Executor | None = None,
     *,
@@ -79,7 +80,8 @@ def preview(
     """
     for source in sources:
         source.stat()
-    store = open_store(into) if into is not None and is_store(into, policy.key.key_id) else None
+    root = None if into is None else place_of(into)
+    store = open_store(root) if root is not None and is_store(root, policy.key.key_id) else None
     ready = prepare(policy, sources, store, executor, workers, progress, checksum=checksum, partition=partition)
     return ready, outlook(ready.found, ready.tasks, codec, layout_sizes(store, LOOK_AT) if store else {})
 

@@ -14,6 +14,7 @@ from harmonize.ingest.registry import converters
 from harmonize.store import Store, catalog, open_store
 from harmonize.store.catalog import Row
 from harmonize.store.locks import COMMITTING, held
+from harmonize.store.place import Place
 
 PASSING = frozenset({"unreadable_file", "source_changed", "internal_error"})
 """Failures that may be gone the next time though no file changed."""
@@ -56,7 +57,7 @@ def nothing_changed(store: Store, policy: Policy, paths: Sequence[Path], digest:
     return there, failed.drop("commit").to_dicts()
 
 
-def remember(root: Path, policy: Policy, paths: Sequence[Path], digest: str, failed: Iterable[str]) -> None:
+def remember(root: Place, policy: Policy, paths: Sequence[Path], digest: str, failed: Iterable[str]) -> None:
     """Keep what ``nothing_changed`` compares with, after a run's last commit."""
     name, dataset = _tree_name(policy, paths), policy.recipe.dataset
     with held(root, COMMITTING):  # what is forgotten from here on is taken out of this row too

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from harmonize.ingest.plan import Task
 from harmonize.store.catalog import Batch, Row
 
-Place = tuple[str | None, str | None]
+Group = tuple[str | None, str | None]
 """The format's converter and the site, each None where it is not known."""
 
 
@@ -31,7 +31,7 @@ class Tally:
         self.failures.update(other.failures)
 
 
-def add_batch(tallies: dict[Place, Tally], task: Task | None, batch: Batch, seconds: float) -> None:
+def add_batch(tallies: dict[Group, Tally], task: Task | None, batch: Batch, seconds: float) -> None:
     """Count a batch. The seconds of its task are shared out by bytes. ``task`` is None for failures seen in headers,
     whose sites are not known."""
     total = sum(row["bytes"] for row in batch.recordings)
@@ -46,7 +46,7 @@ def add_batch(tallies: dict[Place, Tally], task: Task | None, batch: Batch, seco
         tallies.setdefault(place, Tally()).failures[row["code"]] += 1
 
 
-def by(tallies: Mapping[Place, Tally], at: int) -> dict[str | None, Tally]:
+def by(tallies: Mapping[Group, Tally], at: int) -> dict[str | None, Tally]:
     """Summed up by format (0) or site (1), the most bytes first."""
     found: dict[str | None, Tally] = {}
     for place, one in tallies.items():

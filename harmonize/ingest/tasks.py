@@ -6,13 +6,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
-from pathlib import Path
 
 from harmonize.ingest.pending import Done
 from harmonize.ingest.plan import Task
 from harmonize.ingest.pool import WorkerDied
 from harmonize.ingest.write import failed, run_task
 from harmonize.store.catalog import Batch
+from harmonize.store.place import Place
 from harmonize.store.shards import Codec
 from harmonize_converters.contract import ConversionError
 
@@ -20,14 +20,14 @@ LOOK_EVERY_S = 0.2
 """How often it is looked whether to stop."""
 
 
-def timed_task(root: Path, task: Task, codec: Codec) -> tuple[Batch, float]:
+def timed_task(root: Place, task: Task, codec: Codec) -> tuple[Batch, float]:
     """The batch of a task, and the seconds it took."""
     began = time.perf_counter()
     return run_task(root, task, codec), time.perf_counter() - began
 
 
 def run_tasks(
-    executor: Executor | None, root: Path, tasks: Sequence[Task], codec: Codec, ahead: int, stop: Callable[[], bool]
+    executor: Executor | None, root: Place, tasks: Sequence[Task], codec: Codec, ahead: int, stop: Callable[[], bool]
 ) -> Iterator[Done]:
     """Each task as it ends; ``ahead`` are given to the executor at once. Where a process was killed, each recording of
     its task is a task alone.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +22,7 @@ from harmonize.store.catalog import Batch
 from harmonize.store.content import ChannelHashes, VoxelHash
 from harmonize.store.geometry import layout_name
 from harmonize.store.parts import ImagePart, SignalPart
+from harmonize.store.place import Place
 from harmonize.store.quality import StreamStatistics
 from harmonize.store.shards import Codec
 from harmonize_converters.contract import Block, ConversionError, FoundFile, SourceFiles
@@ -43,7 +43,7 @@ class Loaded:
     blocks: Iterable[Block]
 
 
-def run_task(root: Path, task: Task, codec: Codec) -> Batch:
+def run_task(root: Place, task: Task, codec: Codec) -> Batch:
     """Write a task's parts and return their rows. A source that fails leaves only its failure row."""
     batch = Batch()
     part_id = uuid.uuid4().hex
@@ -164,15 +164,15 @@ def _require_unchanged(source: SourceFiles) -> None:
 
 
 @contextmanager
-def _removed_on_error(folder: Path) -> Iterator[None]:
+def _removed_on_error(part: SignalPart | ImagePart) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        part.discard()
         raise
 
 
-def _write_signals(root: Path, part_id: str, items: Sequence[Loaded], codec: Codec) -> Batch:
+def _write_signals(root: Place, part_id: str, items: Sequence[Loaded], codec: Codec) -> Batch:
     """Recordings of the same layouts to one part a layout; to several where one recording has a layout twice."""
     members: dict[tuple[str, int], list[tuple[Loaded, int]]] = {}
     for item in items:
@@ -191,7 +191,7 @@ def _write_signals(root: Path, part_id: str, items: Sequence[Loaded], codec: Cod
             streams = [item.recording.streams[index] for item, index in rows]
             name = f"{part_id}-{key[1]}" if key[1] else part_id
             parts[key] = part = SignalPart(root, name, streams, codec)
-            stack.enter_context(_removed_on_error(part.folder))
+            stack.enter_context(_removed_on_error(part))
             stack.callback(part.abandon)
             for row, (item, index) in enumerate(rows):
                 stream = item.recording.streams[index]
@@ -227,12 +227,12 @@ def _write_signals(root: Path, part_id: str, items: Sequence[Loaded], codec: Cod
     return batch
 
 
-def _write_image(root: Path, part_id: str, item: Loaded, codec: Codec) -> Batch:
+def _write_image(root: Place, part_id: str, item: Loaded, codec: Codec) -> Batch:
     image, recording = item.recording.image, item.recording
     assert image is not None
     part = ImagePart(root, part_id, uuid.uuid4().hex, image, codec)
     voxels = VoxelHash(image.shape, image.dtype)
-    with _removed_on_error(part.folder):
+    with _removed_on_error(part):
         for block in item.blocks:
             part.write(block.start, np.ascontiguousarray(block.samples))
             voxels.update(block.samples)

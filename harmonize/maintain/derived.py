@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import polars as pl
 
 from harmonize.data.splits import digest
 from harmonize.store import catalog
+from harmonize.store.place import Place
 
 
-def forget_derived(root: Path, gone: set[str], before: int) -> None:
+def forget_derived(root: Place, gone: set[str], before: int) -> None:
     """Take recordings out of duplicates and splits. ``before``: the store's version before they went.
 
     Duplicates that were searched in that version hold for the one after it, if nothing else came between: no pair

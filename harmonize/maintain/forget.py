@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import polars as pl
 
@@ -22,9 +21,10 @@ from harmonize.maintain.derived import forget_derived
 from harmonize.maintain.leftovers import remove_leftovers
 from harmonize.maintain.rewrite import rewrite_parts
 from harmonize.store import Store, StoreError, catalog, open_store
-from harmonize.store.delta_log import forget_history, logged_files
+from harmonize.store.delta_log import data_files, forget_history, logged_files, tables
 from harmonize.store.locks import COMMITTING, CONVERTING, held
 from harmonize.store.part_files import remove_part
+from harmonize.store.place import Place, read_parquets
 from harmonize.store.vacuum import COMMITTED, GRACE_S, PAIR, named_parts
 from harmonize.store.versions import openable, read_tags
 from harmonize_schemas import Recipe
@@ -56,7 +56,7 @@ class Forgotten:
 
 
 def forget(
-    root: Path,
+    root: Place,
     names: Sequence[str],
     key: ProjectKey | None,
     dataset: str | None = None,
@@ -91,11 +91,16 @@ def forget(
     if key is not None and key.key_id != store.attributes["key_id"]:
         raise StoreError(f"the store was made under the project key {store.attributes['key_id']}, not {key.key_id}")
     with claimed(root, store.version) as claim:
-        return _forget(root, names, key, dataset, grace_s, step, claim)
+
+        def checked(name: str) -> None:
+            claim.check()
+            step(name)
+
+        return _forget(root, names, key, dataset, grace_s, checked, claim)
 
 
 def _forget(
-    root: Path,
+    root: Place,
     names: Sequence[str],
     key: ProjectKey | None,
     dataset: str | None,
@@ -140,11 +145,10 @@ def _forget(
     return done
 
 
-def _history(root: Path) -> pl.DataFrame:
+def _history(root: Place) -> pl.DataFrame:
     """Who every recording of every version is of, as far as the files are there."""
     table = root / "catalog" / "recordings"
-    files = [table / name for name in sorted(logged_files(table)) if (table / name).exists()]
-    frames = [pl.read_parquet(file, columns=WHO) for file in files]
+    frames = read_parquets(table, sorted(logged_files(table) & data_files(table)), WHO)
     return pl.concat([pl.DataFrame(schema=dict.fromkeys(WHO, pl.String)), *frames]).unique()
 
 
@@ -166,7 +170,7 @@ class _Found:
 
 
 def _resolve(
-    root: Path, history: pl.DataFrame, names: Sequence[str], key: ProjectKey | None, dataset: str | None, resumed: bool
+    root: Place, history: pl.DataFrame, names: Sequence[str], key: ProjectKey | None, dataset: str | None, resumed: bool
 ) -> _Found:
     everyone = set(history.drop_nulls("subject").select("dataset", "subject").iter_rows())
     listed = read_forgotten(root) if key else set()
@@ -193,7 +197,7 @@ def _resolve(
     return found
 
 
-def _refuse(root: Path, history: pl.DataFrame, subjects: list[Subject], key: ProjectKey) -> int:
+def _refuse(root: Place, history: pl.DataFrame, subjects: list[Subject], key: ProjectKey) -> int:
     """Keep digests of the subjects and of their sources, so that a later conversion is refused them."""
     sources = set(history.filter(_is_of(subjects)).select("dataset", "source").iter_rows())
     rows = [("source", digest(key, "source", *one)) for one in sources]
@@ -208,7 +212,7 @@ def _gone(history: pl.DataFrame, live: pl.DataFrame, subjects: list[Subject]) ->
     return ever.filter(~ever.is_in(others.implode())).unique().sort()
 
 
-def _commit_without(root: Path, subjects: list[Subject], prefix: str, step: Callable[[str], None]) -> tuple[int, int]:
+def _commit_without(root: Place, subjects: list[Subject], prefix: str, step: Callable[[str], None]) -> tuple[int, int]:
     """Rewrite the parts that hold bytes of the subjects beside others', and commit. Again while another run puts
     some there meanwhile."""
     recordings = parts = 0
@@ -241,7 +245,7 @@ def _add_rows(store: Store, streams: pl.DataFrame, mark: str) -> None:
         catalog.append_rows(store.path, table, rows.with_columns(commit=pl.lit(mark)))
 
 
-def _remove_old_parts(root: Path, history: pl.DataFrame, step: Callable[[str], None]) -> int:
+def _remove_old_parts(root: Place, history: pl.DataFrame, step: Callable[[str], None]) -> int:
     """Delete parts that older versions name and the newest does not."""
     live = catalog.read(root, "recordings").select(*PAIR, "image")
     dead = sorted(named_parts(root, history.select(*PAIR, "image").unique()) - named_parts(root, live))
@@ -252,7 +256,9 @@ def _remove_old_parts(root: Path, history: pl.DataFrame, step: Callable[[str], N
     return len(there)
 
 
-def _clean_tables(root: Path, history: pl.DataFrame, gone: pl.Series, before: int, step: Callable[[str], None]) -> None:
+def _clean_tables(
+    root: Place, history: pl.DataFrame, gone: pl.Series, before: int, step: Callable[[str], None]
+) -> None:
     """Delete rows of what is gone, and of what only older versions named."""
     live = catalog.read(root, "recordings")
     ended = history.select(PAIR).unique().join(live, on=PAIR, how="anti")
@@ -268,10 +274,9 @@ def _clean_tables(root: Path, history: pl.DataFrame, gone: pl.Series, before: in
     forget_derived(root, set(gone), before)
 
 
-def _end_history(root: Path, step: Callable[[str], None]) -> int:
+def _end_history(root: Place, step: Callable[[str], None]) -> int:
     """Older versions of all tables end; ``recordings`` last, as they tell what is to be done."""
-    tables = sorted(path.parent for path in (root / "catalog").glob("*/_delta_log"))
-    for table in tables:
+    for table in tables(root):
         if table.name != "recordings":
             step(f"end history of {table.name}")
             forget_history(table)

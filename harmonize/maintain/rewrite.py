@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,9 @@ import polars as pl
 
 from harmonize.store import Store, StoreError, catalog
 from harmonize.store.content import ChannelHashes
-from harmonize.store.part_files import codec_of, documents, n_rows, remove_part
+from harmonize.store.part_files import codec_of, documents, n_rows
 from harmonize.store.parts import SignalPart
+from harmonize.store.place import Place
 from harmonize.store.sharded import ShardedArray
 from harmonize.store.views import read_documents
 from harmonize_schemas import Recording
@@ -59,7 +59,7 @@ def rewrite_parts(store: Store, subjects: Iterable[tuple[str, str]], prefix: str
     return Moved(mark, pl.DataFrame(moved, schema=catalog.TABLES["streams"], orient="row"), parts)
 
 
-def _holds(root: Path, part: str, rows: pl.DataFrame, gone: set[str], subjects: set[tuple[str, str]]) -> bool:
+def _holds(root: Place, part: str, rows: pl.DataFrame, gone: set[str], subjects: set[tuple[str, str]]) -> bool:
     """Whether a part holds bytes of the subjects. Documents are read only where rows of it are of older versions."""
     if not gone.isdisjoint(rows["recording_id"]):
         return True
@@ -71,7 +71,7 @@ def _holds(root: Path, part: str, rows: pl.DataFrame, gone: set[str], subjects: 
     return any((one["dataset"], one["subject"]) in subjects for one in found)
 
 
-def _copy(root: Path, part: str, rows: pl.DataFrame, prefix: str) -> list[dict[str, Any]]:
+def _copy(root: Place, part: str, rows: pl.DataFrame, prefix: str) -> list[dict[str, Any]]:
     """Copy streams into a new part; returns where each lies now."""
     texts = dict(zip(rows["row"], read_documents(root, part, rows["row"].to_list()), strict=True))
     places = list(rows.iter_rows(named=True))
@@ -91,7 +91,7 @@ def _copy(root: Path, part: str, rows: pl.DataFrame, prefix: str) -> list[dict[s
                 raise StoreError(f"its samples of {at['recording_id']} are not those that were stored")
         new.close([texts[at["row"]] for at in places], [at["stream_index"] for at in places])
     except StoreError as error:
-        remove_part(root, new.path)
+        new.discard()
         raise StoreError(f"{part} cannot be rewritten: {error}. Convert that recording again, then forget") from error
     return [
         {"part": new.path, "row": row, "start": new.starts[row], "layout": new.layout} for row in range(len(places))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from harmonize.maintain.reading import Planes, Samples
 from harmonize.maintain.verify_store import READ_ERRORS, Held
 from harmonize.store import StoreError
 from harmonize.store.catalog import TABLES, Row
+from harmonize.store.place import Place
 from harmonize.store.sharded import ShardedArray
 from harmonize.store.views import read_document
 from harmonize_converters.contract import Block, ConversionError
@@ -32,7 +32,7 @@ RELATIVE_FLAGS = {"start_unanchored"}
 class Case:
     """A recording of the store and the draft that its source gives now."""
 
-    root: Path
+    root: Place
     draft: Draft
     held: Held
     streams: list[Row]

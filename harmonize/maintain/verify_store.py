@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,9 @@ from harmonize.maintain.reading import Planes, Samples
 from harmonize.store import CorruptShardError, MissingChunkError, StoreError
 from harmonize.store.catalog import Row
 from harmonize.store.content import ChannelHashes, VoxelHash
+from harmonize.store.errors import UnreachableError
+from harmonize.store.object_path import answers
+from harmonize.store.place import Place, open_group
 from harmonize.store.quality import STATISTICS
 from harmonize.store.sharded import ShardedArray
 from harmonize_schemas import Recording
@@ -38,12 +40,15 @@ class Held:
     sources: list[Row] = field(default_factory=list)
 
 
-def check_part(root: Path, part: str, rows: Sequence[Row], held: Mapping[str, Held]) -> list[Finding]:
+def check_part(root: Place, part: str, rows: Sequence[Row], held: Mapping[str, Held]) -> list[Finding]:
     """Check the streams ``rows`` (of the table ``streams``) that lie in a part."""
     try:
-        group = zarr.open_group(root / part, mode="r")
-        sizes, indices, texts = (_array(group, name) for name in ("row_size", "stream", "recording"))
+        group = open_group(root / part)
+        with answers(root):
+            sizes, indices, texts = (_array(group, name) for name in ("row_size", "stream", "recording"))
         array = ShardedArray(root / part / "samples")
+    except UnreachableError:
+        raise
     except READ_ERRORS as error:
         return [Finding("missing_part", row["recording_id"], part, _said(error)) for row in rows]
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -65,12 +70,14 @@ def check_part(root: Path, part: str, rows: Sequence[Row], held: Mapping[str, He
     return found
 
 
-def check_image(root: Path, held: Held) -> list[Finding]:
+def check_image(root: Place, held: Held) -> list[Finding]:
     """Check a recording that is an image."""
     name, path = held.row["recording_id"], held.row["image"]
     try:
-        attributes: Any = zarr.open_group(root / path, mode="r").attrs["harmonize"]
+        attributes: Any = open_group(root / path).attrs["harmonize"]
         array = ShardedArray(root / path / "0")
+    except UnreachableError:
+        raise
     except READ_ERRORS as error:
         return [Finding("missing_part", name, path, _said(error))]
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
@@ -30,7 +29,7 @@ def size_text(size: float) -> str:
 
 
 def print_outlook(
-    console: Console, found: Outlook, scanned: Scan, workers: int, into: Path | None, prune: bool = False
+    console: Console, found: Outlook, scanned: Scan, workers: int, into: object, prune: bool = False
 ) -> None:
     """The plan of a run."""
     if found.layouts:

@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import polars as pl
@@ -22,6 +21,8 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from harmonize.store.errors import StoreError
+from harmonize.store.object_path import answers
+from harmonize.store.place import Place, open_table, scan_options, table_options
 from harmonize.store.quality import STATISTICS
 
 TEXT, REAL, INT, BOOL = pl.String(), pl.Float64(), pl.Int64(), pl.Boolean()
@@ -129,18 +130,24 @@ def _frame(table: str, rows: list[Row]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=TABLES[table], orient="row")
 
 
-def _uri(root: Path, table: str) -> str:
-    return str(root / "catalog" / table)
+def table_at(root: Place, table: str, version: int | None = None) -> DeltaTable:
+    """A table at a version, or its newest."""
+    return open_table(root / "catalog" / table, version)
 
 
-def create_tables(root: Path) -> None:
+def _write(root: Place, table: str, frame: pl.DataFrame, **how: Any) -> None:
+    place = root / "catalog" / table
+    with answers(root):
+        write_deltalake(str(place), frame, storage_options=table_options(place), **how)
+
+
+def create_tables(root: Place) -> None:
     """Make the empty tables; tables that are there already stay as they are."""
     for table in TABLES:
-        write = partial(write_deltalake, mode="ignore", configuration=KEEP_LOG)
-        retried(partial(write, _uri(root, table), _frame(table, [])))
+        retried(partial(_write, root, table, _frame(table, []), mode="ignore", configuration=KEEP_LOG))
 
 
-def commit(root: Path, batch: Batch) -> int:
+def commit(root: Place, batch: Batch) -> int:
     """Make a batch visible; returns the new version of the store.
 
     Recordings with an id that exists are replaced, and a failure is forgotten once its source converts,
@@ -150,17 +157,18 @@ def commit(root: Path, batch: Batch) -> int:
     rows = {name: [row | mark for row in getattr(batch, name)] for name in TABLES}
     for table in ("streams", "annotations", "labels", "sources"):
         if rows[table]:
-            write_deltalake(_uri(root, table), _frame(table, rows[table]), mode="append")
+            _write(root, table, _frame(table, rows[table]), mode="append")
     retried(lambda: _update_failures(root, rows["failures"], rows["recordings"]))
     if not rows["recordings"]:
         return version_of(root)
     return retried(lambda: _merge_recordings(root, _frame("recordings", rows["recordings"])))
 
 
-def _merge_recordings(root: Path, frame: pl.DataFrame) -> int:
-    table = DeltaTable(_uri(root, "recordings"))
+def _merge_recordings(root: Place, frame: pl.DataFrame) -> int:
+    table = table_at(root, "recordings")
     merge = table.merge(frame, predicate="old.recording_id = new.recording_id", source_alias="new", target_alias="old")
-    merge.when_matched_update_all().when_not_matched_insert_all().execute()
+    with answers(root):
+        merge.when_matched_update_all().when_not_matched_insert_all().execute()
     return int(table.version())
 
 
@@ -175,43 +183,46 @@ def retried(change: Callable[[], T]) -> T:
     raise StoreError("other processes keep changing the store; try again when fewer are at it")
 
 
-def _update_failures(root: Path, failures: list[Row], converted: list[Row]) -> None:
+def _update_failures(root: Place, failures: list[Row], converted: list[Row]) -> None:
     """Replace the rows of sources that failed again; drop those of sources that converted."""
     old, new = read(root, "failures"), _frame("failures", failures)
     seen = pl.concat([new, _frame("failures", [{k: row.get(k) for k in ("dataset", "source")} for row in converted])])
     kept = old.join(seen, on=["dataset", "source"], how="anti", nulls_equal=True)
     if failures or len(kept) < len(old):
-        write_deltalake(_uri(root, "failures"), pl.concat([kept, new]), mode="overwrite")
+        _write(root, "failures", pl.concat([kept, new]), mode="overwrite")
 
 
-def read(root: Path, table: str, version: int | None = None) -> pl.DataFrame:
+def read(root: Place, table: str, version: int | None = None) -> pl.DataFrame:
     """One table as it is stored, uncommitted rows included. Raises ``StoreError``."""
     try:
-        return pl.read_delta(_uri(root, table), version=version)
+        with answers(root):
+            opened = table_at(root, table, version)
+            return pl.read_delta(opened, storage_options=scan_options(root), credential_provider=None)
     except DeltaError as error:
         raise StoreError(f"the store has no table {table!r}, or no version {version} of it") from error
 
 
-def drop_rows(root: Path, table: str, pairs: pl.DataFrame) -> None:
+def drop_rows(root: Place, table: str, pairs: pl.DataFrame) -> None:
     """Delete the rows of ``pairs`` (recording_id, commit). By a merge, because a condition would be kept in the
     table's log, word for word."""
     if pairs.is_empty():
         return
-    merge = DeltaTable(_uri(root, table)).merge(
+    merge = table_at(root, table).merge(
         pairs,
         predicate='old.recording_id = gone.recording_id AND old."commit" = gone."commit"',
         source_alias="gone",
         target_alias="old",
     )
-    merge.when_matched_delete().execute()
+    with answers(root):
+        merge.when_matched_delete().execute()
 
 
-def drop_failures(root: Path, sources: pl.DataFrame) -> None:
+def drop_failures(root: Place, sources: pl.DataFrame) -> None:
     """Delete the failures of ``sources`` (dataset, source)."""
     _update_failures(root, [], sources.to_dicts())
 
 
-def move_recordings(root: Path, moved: pl.DataFrame, gone: pl.Series, operation: str) -> int:
+def move_recordings(root: Place, moved: pl.DataFrame, gone: pl.Series, operation: str) -> int:
     """Give recordings another commit and remove others, in one transaction; returns the new version.
 
     ``moved`` (recording_id, before, commit): whose rows in the other tables are those of ``commit`` from now on;
@@ -225,7 +236,7 @@ def move_recordings(root: Path, moved: pl.DataFrame, gone: pl.Series, operation:
             ),
         ]
     )
-    table = DeltaTable(_uri(root, "recordings"))
+    table = table_at(root, "recordings")
     merge = table.merge(
         frame,
         predicate='old.recording_id = new.recording_id AND (new.gone OR old."commit" = new.before)',
@@ -233,61 +244,64 @@ def move_recordings(root: Path, moved: pl.DataFrame, gone: pl.Series, operation:
         target_alias="old",
         commit_properties=CommitProperties(custom_metadata={"harmonize": operation}),
     )
-    merge.when_matched_delete("new.gone").when_matched_update({'"commit"': 'new."commit"'}).execute()
+    with answers(root):
+        merge.when_matched_delete("new.gone").when_matched_update({'"commit"': 'new."commit"'}).execute()
     return int(table.version())
 
 
-def remove_recordings(root: Path, names: Sequence[str], operation: str) -> int:
+def remove_recordings(root: Place, names: Sequence[str], operation: str) -> int:
     """Remove recordings in one transaction; older versions keep them. Returns the new version."""
     moved = pl.DataFrame(schema=dict.fromkeys(("recording_id", "before", "commit"), TEXT))
     return retried(partial(move_recordings, root, moved, pl.Series(names, dtype=TEXT), operation))
 
 
-def append_rows(root: Path, table: str, rows: pl.DataFrame) -> None:
+def append_rows(root: Place, table: str, rows: pl.DataFrame) -> None:
     """Add rows that no commit names yet."""
     if len(rows):
-        write_deltalake(_uri(root, table), rows.select(TABLES[table].keys()), mode="append")
+        _write(root, table, rows.select(TABLES[table].keys()), mode="append")
 
 
-def version_of(root: Path) -> int:
+def version_of(root: Place) -> int:
     """The newest version of the store."""
-    return int(DeltaTable(_uri(root, "recordings")).version())
+    return int(table_at(root, "recordings").version())
 
 
-def read_committed(root: Path, table: str, recordings: pl.DataFrame) -> pl.DataFrame:
+def read_committed(root: Place, table: str, recordings: pl.DataFrame) -> pl.DataFrame:
     """Rows of ``streams``, ``annotations``, ``labels`` or ``sources`` that these ``recordings`` name."""
     named = recordings.select("recording_id", "commit")
     return read(root, table).join(named, on=["recording_id", "commit"], how="semi")
 
 
-def replace_derived(root: Path, table: str, frame: pl.DataFrame, store_version: int, where: str | None = None) -> None:
+def replace_derived(root: Place, table: str, frame: pl.DataFrame, store_version: int, where: str | None = None) -> None:
     """Put a table of ``DERIVED`` in place of the one there (of its rows ``where``, an SQL condition), and
     remember which version of the store it is of."""
     note = CommitProperties(custom_metadata={"store_version": str(store_version)})
     frame = frame.select(pl.col(name).cast(kind) for name, kind in DERIVED[table].items())
-    uri = _uri(root, table)
     # There must be a table, or another process that makes it now would lose its rows. One that is there keeps its
     # properties.
-    make = partial(write_deltalake, mode="ignore", configuration=KEEP_LOG)
-    retried(partial(make, uri, frame.clear()))
-    retried(partial(write_deltalake, uri, frame, mode="overwrite", predicate=where, commit_properties=note))
+    retried(partial(_write, root, table, frame.clear(), mode="ignore", configuration=KEEP_LOG))
+    retried(partial(_write, root, table, frame, mode="overwrite", predicate=where, commit_properties=note))
 
 
-def append_derived(root: Path, table: str, row: Row) -> None:
+def append_derived(root: Place, table: str, row: Row) -> None:
     """Add a row to a table of ``DERIVED``."""
     frame = pl.DataFrame([row], schema=DERIVED[table], orient="row")
-    write = partial(write_deltalake, mode="append", configuration=None if _is_there(root, table) else KEEP_LOG)
-    retried(partial(write, _uri(root, table), frame))
+    configuration = None if _is_there(root, table) else KEEP_LOG
+    retried(partial(_write, root, table, frame, mode="append", configuration=configuration))
 
 
-def _is_there(root: Path, table: str) -> bool:
-    return bool(DeltaTable.is_deltatable(_uri(root, table)))
+def _is_there(root: Place, table: str) -> bool:
+    place = root / "catalog" / table
+    with answers(root):
+        return bool(DeltaTable.is_deltatable(str(place), storage_options=table_options(place)))
 
 
-def read_derived(root: Path, table: str) -> tuple[pl.DataFrame, int | None]:
+def read_derived(root: Place, table: str) -> tuple[pl.DataFrame, int | None]:
     """A table of ``DERIVED`` and the store's version it is of; empty and None where it was never made."""
-    if not DeltaTable.is_deltatable(_uri(root, table)):
+    if not _is_there(root, table):
         return pl.DataFrame(schema=DERIVED[table]), None
-    note = DeltaTable(_uri(root, table)).history(1)[0]
+    opened = table_at(root, table)
+    with answers(root):
+        note = opened.history(1)[0]
     found = note.get("store_version")
     return read(root, table), None if found is None else int(found)

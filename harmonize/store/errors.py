@@ -40,3 +40,7 @@ class MissingChunkError(StoreError):
 
 class CorruptShardError(StoreError):
     """A shard whose index or chunk does not decode."""
+
+
+class UnreachableError(StoreError):
+    """An object store that does not answer, or refuses: nothing is known of what it holds."""

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harmonize.store.place import Place
+
 COMMITTING = "committing.lock"
 """Held by a conversion from its last look at what was forgotten to its commit; alone by ``forget`` while it lists."""
 CONVERTING = "converting.lock"
@@ -16,11 +18,15 @@ NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
 @contextmanager
-def held(root: Path, name: str, *, alone: bool = False, wait: bool = True) -> Iterator[bool]:
+def held(root: Place, name: str, *, alone: bool = False, wait: bool = True) -> Iterator[bool]:
     """Hold a lock of the store, with others or ``alone``; False where it cannot be had without waiting.
 
-    A file system without locks is taken for one: ``forget`` refuses to run there, so conversions need none.
+    A file system without locks is taken for one: ``forget`` refuses to run there, so conversions need none. An object
+    store has no locks either, and ``forget`` runs there: no conversion may run beside it (docs/object_stores.md).
     """
+    if not isinstance(root, Path):
+        yield True
+        return
     with (root / "catalog" / name).open("a") as handle:
         kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
         try:

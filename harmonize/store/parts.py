@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +12,9 @@ import zarr
 from zarr.errors import ContainsGroupError
 
 from harmonize.store.geometry import image_grid, layout_document, layout_name, signal_grid
+from harmonize.store.place import Place
 from harmonize.store.shards import Codec, ShardFile, ShardWriter, create_array
+from harmonize.store.staging import stage
 from harmonize_schemas import Image, Recording, SignalStream
 
 DOCUMENTS_PER_CHUNK = 64
@@ -81,18 +82,19 @@ class SignalPart:
     """A part of pooled streams of one layout: ``samples``, ``row_size``, ``stream``, ``recording``. At most one
     stream of a recording, so that streams which a converter reads side by side are each written in order."""
 
-    def __init__(self, root: Path, part_id: str, streams: Sequence[SignalStream], codec: Codec) -> None:
+    def __init__(self, root: Place, part_id: str, streams: Sequence[SignalStream], codec: Codec) -> None:
         first = streams[0]
         self.layout = layout_name(first)
         self.path = f"signals/{self.layout}/{part_id}"
-        self.folder = root / self.path
+        self._stage = stage(root, self.path)
+        self.folder = self._stage.folder
         lengths = [stream.n_samples for stream in streams]
         self.starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
         grid = signal_grid(len(first.channels), np.dtype(first.dtype).itemsize, lengths)
         attributes = {"harmonize": {"layout": layout_document(first)}}
         self._group = _part_group(self.folder, attributes)
         create_array(self._group, "samples", grid, first.dtype, ("channel", "time"), codec)
-        self._writer = SampleWriter(ShardWriter(self.folder / "samples", grid, first.dtype, codec))
+        self._writer = SampleWriter(ShardWriter(self.folder / "samples", grid, first.dtype, codec, self._stage.sealed))
         rows = self._group.create_array(
             "row_size", shape=(len(lengths),), dtype="int64", dimension_names=["stream"],
             attributes={"sample_dimension": "time"},
@@ -111,7 +113,7 @@ class SignalPart:
         self._writer.abandon()
 
     def close(self, recordings: Sequence[Recording | str], indices: Sequence[int]) -> None:
-        """Add each row's document (or its JSON) and its index among the recording's streams, and sync to disk."""
+        """Add each row's document (or its JSON) and its index among the recording's streams, and make the part last."""
         self._writer.close()
         n = len(recordings)
         index = self._group.create_array("stream", shape=(n,), dtype="int32", dimension_names=["stream"])
@@ -125,7 +127,11 @@ class SignalPart:
         )
         texts = [one if isinstance(one, str) else one.model_dump_json() for one in recordings]
         documents[:] = np.array(texts, dtype=object)
-        sync_tree(self.folder)
+        self._stage.finish()
+
+    def discard(self) -> None:
+        """Take away what was written."""
+        self._stage.discard()
 
 
 class PlaneWriter:
@@ -176,21 +182,22 @@ class PlaneWriter:
 class ImagePart:
     """One image as an OME-Zarr 0.5 multiscale group with the array "0" in acquired voxel order."""
 
-    def __init__(self, root: Path, part_id: str, name: str, image: Image, codec: Codec) -> None:
+    def __init__(self, root: Place, part_id: str, name: str, image: Image, codec: Codec) -> None:
         self.path = f"images/{part_id}/{name}"
-        self.folder = root / self.path
+        self._stage = stage(root, self.path)
+        self.folder = self._stage.folder
         self._image = image
         self._group = _part_group(self.folder, {})
         grid = image_grid(image)
         create_array(self._group, "0", grid, image.dtype, image.axes, codec)
-        self._writer = PlaneWriter(ShardWriter(self.folder / "0", grid, image.dtype, codec))
+        self._writer = PlaneWriter(ShardWriter(self.folder / "0", grid, image.dtype, codec, self._stage.sealed))
 
     def write(self, start: int, planes: np.ndarray) -> None:
         """Planes (n, y, x) in C order of the axes before them, from plane ``start``; in order."""
         self._writer.write(start, planes)
 
     def close(self, recording: Recording) -> None:
-        """Add the document, the affine and the OME metadata, and sync to disk."""
+        """Add the document, the affine and the OME metadata, and make the part last."""
         self._writer.close()
         self._group.attrs.update(
             {
@@ -201,7 +208,11 @@ class ImagePart:
                 },
             }
         )
-        sync_tree(self.folder)
+        self._stage.finish()
+
+    def discard(self) -> None:
+        """Take away what was written."""
+        self._stage.discard()
 
 
 def ome_metadata(image: Image) -> dict[str, Any]:
@@ -224,21 +235,3 @@ def ome_metadata(image: Image) -> dict[str, Any]:
     transform = [{"type": "scale", "scale": scale}]
     dataset = {"path": "0", "coordinateTransformations": transform}
     return {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [dataset]}]}
-
-
-def sync_tree(folder: Path) -> None:
-    """Flush a finished part to disk, files first, then folders, before any commit names it."""
-    for base, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            _sync(os.path.join(base, name))
-        _sync(base)
-    _sync(str(folder.parent / "zarr.json"))
-    _sync(str(folder.parent))
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

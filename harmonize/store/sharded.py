@@ -1,4 +1,4 @@
-"""Reading sharded Zarr v3 arrays chunk by chunk from memory-mapped shards.
+"""Reading sharded Zarr v3 arrays chunk by chunk: from mapped files, or from ranges of objects.
 
 zarr-python is the reference (tests compare the two); this exists because a training loop asks for
 thousands of windows a second and because an absent chunk must be an error (DESIGN 5).
@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import mmap
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import google_crc32c
@@ -19,6 +16,9 @@ import numcodecs
 import numpy as np
 
 from harmonize.store.errors import CorruptShardError, MissingChunkError, StoreError
+from harmonize.store.place import Place
+from harmonize.store.recent import Recent
+from harmonize.store.shard_bytes import ShardBytes, open_shard
 
 _ABSENT = np.uint64(2**64 - 1)
 _CRC_BYTES = 4
@@ -54,13 +54,14 @@ def _decoder(codecs: Sequence[dict[str, Any]]) -> Decode:
 
 
 class ShardedArray:
-    """A local sharded Zarr v3 array, read-only, by inner chunks.
+    """A sharded Zarr v3 array, read-only, by inner chunks.
 
     Attributes: ``shape``, ``dtype``, ``chunk`` (shape of an inner chunk), ``shard`` (shape of a shard).
-    Holds at most 64 mapped shards. Not shared between processes: open it again after a fork.
+    Holds at most 64 open shards (mapped, or their indices). Threads may share it,
+    processes not: open it again after a fork.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self._path = path
         try:
             meta = json.loads((path / "zarr.json").read_bytes())
@@ -80,52 +81,61 @@ class ShardedArray:
         self._per_shard = tuple(s // c for s, c in zip(self.shard, self.chunk, strict=True))
         self._separator = meta["chunk_key_encoding"].get("configuration", {}).get("separator", "/")
         self._decode = _decoder(config["codecs"])
-        self._shards: OrderedDict[tuple[int, ...], tuple[memoryview, np.ndarray]] = OrderedDict()
+        self._shards = Recent(_OPEN_SHARDS, self._open_shard)
 
-    def _open_shard(self, key: tuple[int, ...]) -> tuple[memoryview, np.ndarray]:
-        if found := self._shards.get(key):
-            self._shards.move_to_end(key)
-            return found
+    def _open_shard(self, key: tuple[int, ...]) -> tuple[ShardBytes, np.ndarray]:
         file = self._path / "c" / self._separator.join(map(str, key))
-        try:
-            with file.open("rb") as handle:
-                view = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
-        except (FileNotFoundError, ValueError):  # ValueError: an empty file cannot be mapped
-            raise MissingChunkError(f"shard {key} of {self._name} is not there") from None
         index_bytes = 16 * int(np.prod(self._per_shard))
-        if len(view) < index_bytes + _CRC_BYTES:
+        try:
+            shard = open_shard(file, index_bytes + _CRC_BYTES)
+        except FileNotFoundError:
+            raise MissingChunkError(f"shard {key} of {self._name} is not there") from None
+        raw = shard.tail
+        if len(raw) < index_bytes + _CRC_BYTES:
             raise CorruptShardError(f"shard {key} of {self._name} is shorter than its index")
-        raw = bytes(view[-index_bytes - _CRC_BYTES :])
         if google_crc32c.value(raw[:-_CRC_BYTES]) != int.from_bytes(raw[-_CRC_BYTES:], "little"):
             raise CorruptShardError(f"the index of shard {key} of {self._name} fails its checksum")
-        index = np.frombuffer(raw, "<u8", count=index_bytes // 8).reshape(*self._per_shard, 2)
-        self._shards[key] = view, index
-        if len(self._shards) > _OPEN_SHARDS:
-            self._shards.popitem(last=False)
-        return view, index
+        return shard, np.frombuffer(raw, "<u8", count=index_bytes // 8).reshape(*self._per_shard, 2)
 
     @property
     def _name(self) -> str:
         return "/".join(self._path.parts[-4:])
 
-    def read_chunk(self, index: tuple[int, ...]) -> np.ndarray:
-        """One decoded inner chunk, of the full chunk shape (padding included at the array's end).
+    def shard_of(self, index: tuple[int, ...]) -> tuple[int, ...]:
+        """The shard that holds a chunk."""
+        return tuple(i // n for i, n in zip(index, self._per_shard, strict=True))
 
-        Raises ``MissingChunkError`` where the shard does not hold it, ``CorruptShardError`` where it
-        does not decode.
+    def read_chunk(self, index: tuple[int, ...]) -> np.ndarray:
+        """One decoded inner chunk; see ``read_chunks``."""
+        shard, table = self._shards(self.shard_of(index))
+        return self._decoded(index, shard.ranges([self._span(index, table, shard.size)])[0])
+
+    def read_chunks(self, indices: Sequence[tuple[int, ...]]) -> Iterator[np.ndarray]:
+        """Decoded inner chunks in the order given, of the full chunk shape (padding included at the array's end).
+
+        Chunks of one shard that follow each other are fetched together. Raises ``MissingChunkError`` where the shard
+        does not hold one, ``CorruptShardError`` where one does not decode.
         """
-        shard = tuple(i // n for i, n in zip(index, self._per_shard, strict=True))
-        view, table = self._open_shard(shard)
+        for key, group in itertools.groupby(indices, self.shard_of):
+            shard, table = self._shards(key)
+            inside = list(group)
+            spans = [self._span(index, table, shard.size) for index in inside]
+            yield from map(self._decoded, inside, shard.ranges(spans))
+
+    def _decoded(self, index: tuple[int, ...], encoded: memoryview) -> np.ndarray:
+        try:
+            return np.frombuffer(self._decode(encoded), self.dtype).reshape(self.chunk)
+        except (RuntimeError, ValueError) as error:
+            raise CorruptShardError(f"chunk {index} of {self._name} does not decode") from error
+
+    def _span(self, index: tuple[int, ...], table: np.ndarray, shard_bytes: int) -> tuple[int, int]:
+        """Where a chunk lies in its shard: its first byte and its size."""
         start, size = table[tuple(i % n for i, n in zip(index, self._per_shard, strict=True))]
         if start == _ABSENT:
             raise MissingChunkError(f"chunk {index} of {self._name} is not there")
-        if int(start) + int(size) > len(view):
+        if int(start) + int(size) > shard_bytes:
             raise CorruptShardError(f"chunk {index} of {self._name} lies outside its shard")
-        try:
-            decoded = self._decode(view[int(start) : int(start) + int(size)])
-            return np.frombuffer(decoded, self.dtype).reshape(self.chunk)
-        except (RuntimeError, ValueError) as error:
-            raise CorruptShardError(f"chunk {index} of {self._name} does not decode") from error
+        return int(start), int(size)
 
     def read(self, region: Sequence[tuple[int, int]]) -> np.ndarray:
         """A box, as (start, stop) for each axis. Raises ``IndexError`` outside the array."""
@@ -136,11 +146,12 @@ class ShardedArray:
         if out.size == 0:
             return out
         spans = [range(a // c, -(-b // c)) for (a, b), c in zip(region, self.chunk, strict=True)]
-        for index in itertools.product(*spans):
+        wanted = list(itertools.product(*spans))
+        for index, chunk in zip(wanted, self.read_chunks(wanted), strict=True):
             inside, outside = [], []
             for i, c, (a, b) in zip(index, self.chunk, region, strict=True):
                 low, high = max(a, i * c), min(b, (i + 1) * c)
                 inside.append(slice(low - i * c, high - i * c))
                 outside.append(slice(low - a, high - a))
-            out[tuple(outside)] = self.read_chunk(index)[tuple(inside)]
+            out[tuple(outside)] = chunk[tuple(inside)]
         return out

@@ -55,8 +55,12 @@ def create_array(
 class ShardWriter:
     """Writes the shards of one array below ``folder``, which ``create_array`` described, each in one pass."""
 
-    def __init__(self, folder: Path, grid: Grid, dtype: str, codec: Codec) -> None:
+    def __init__(
+        self, folder: Path, grid: Grid, dtype: str, codec: Codec, sealed: Callable[[Path], None] = lambda _: None
+    ) -> None:
+        """``sealed`` is called with the file of each shard that is finished."""
         self.grid = grid
+        self._sealed = sealed
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self._folder = folder / "c"
         self._encode = _encoder(codec, self.dtype)
@@ -64,7 +68,7 @@ class ShardWriter:
     def begin(self, index: tuple[int, ...]) -> ShardFile:
         """A shard to fill chunk by chunk. Raises ``FileExistsError`` where it was begun before."""
         per_shard = [shard // chunk for shard, chunk in zip(self.grid.shard, self.grid.chunk, strict=True)]
-        return ShardFile(self._folder.joinpath(*map(str, index)), per_shard, self._encode)
+        return ShardFile(self._folder.joinpath(*map(str, index)), per_shard, self._encode, self._sealed)
 
     def write(self, index: tuple[int, ...], block: np.ndarray) -> None:
         """Shard ``index``: ``block`` holds all of its samples that lie inside the array.
@@ -89,8 +93,15 @@ class ShardWriter:
 class ShardFile:
     """One shard on its way to disk: chunks in any order, each once; ``close`` adds their places."""
 
-    def __init__(self, path: Path, per_shard: Sequence[int], encode: Callable[[np.ndarray], Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        per_shard: Sequence[int],
+        encode: Callable[[np.ndarray], Any],
+        sealed: Callable[[Path], None] = lambda _: None,
+    ) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._sealed = path, sealed
         self._file = path.open("xb", buffering=0)
         self._table = np.full((*per_shard, 2), _ABSENT, "<u8")
         self._encode, self._at = encode, 0
@@ -113,6 +124,7 @@ class ShardFile:
     def abandon(self) -> None:
         """Close it unfinished: a file that is deleted while it is open keeps its room on the disk."""
         self._file.close()
+        self._sealed(self._path)
 
     def __enter__(self) -> ShardFile:
         return self

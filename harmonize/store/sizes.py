@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 
@@ -22,7 +20,7 @@ def layout_sizes(store: Store, parts: int | None = None) -> dict[str, tuple[int,
     per_part = pl.concat([rows, images]).group_by("layout", "part").sum().sort("layout", "part")
     for (layout,), group in per_part.group_by("layout", maintain_order=True):
         chosen = group.head(parts) if parts else group
-        stored = sum(size_of(Path(store.path) / part) for part in chosen["part"])
+        stored = sum(size_of(store.path / part) for part in chosen["part"])
         found[str(layout)] = int(chosen["native"].sum()), stored
     return found
 

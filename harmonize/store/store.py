@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import polars as pl
-import zarr
-from zarr.errors import ContainsGroupError, GroupNotFoundError
+from zarr.errors import GroupNotFoundError
 
 from harmonize.store import catalog
 from harmonize.store.errors import StoreError
 from harmonize.store.labels import widen
+from harmonize.store.place import Place, create, entries_in, open_group, place_of
 from harmonize.store.sharded import ShardedArray
 from harmonize.store.versions import require_version, resolve
 from harmonize.store.views import ImageView, RecordingView, SignalView, read_document
@@ -30,7 +30,7 @@ class Store:
     Tables are polars frames, read once. Get one with ``harmonize.open``.
     """
 
-    def __init__(self, path: Path, version: int | None = None) -> None:
+    def __init__(self, path: Place, version: int | None = None) -> None:
         self.path = path
         self.attributes = _attributes(path)
         if version is not None:
@@ -129,9 +129,9 @@ class Store:
         return RecordingView(meta, views, None)
 
 
-def _attributes(path: Path) -> dict[str, Any]:
+def _attributes(path: Place) -> dict[str, Any]:
     try:
-        attributes: Any = zarr.open_group(path, mode="r").attrs.get("harmonize")
+        attributes: Any = open_group(path).attrs.get("harmonize")
     except (GroupNotFoundError, FileNotFoundError):
         raise StoreError(f"there is no store at {path}") from None
     if not attributes or attributes.get("format") != FORMAT:
@@ -139,16 +139,20 @@ def _attributes(path: Path) -> dict[str, Any]:
     return dict(attributes)
 
 
-def open_store(path: str | Path, version: int | str | None = None) -> Store:
-    """Open a store to read, at its newest version or an older one, by number or tag. Raises ``StoreError``."""
-    if "://" in str(path):
-        raise StoreError("only local stores can be opened yet (object stores: issue 5)")
-    root = Path(path)
+def _group(attributes: dict[str, Any]) -> bytes:
+    """The metadata of a Zarr group."""
+    return json.dumps({"attributes": attributes, "zarr_format": 3, "node_type": "group"}).encode()
+
+
+def open_store(path: str | Place, version: int | str | None = None) -> Store:
+    """Open a store to read, by its path or URL (``s3://bucket/corpus.zarr``), at its newest version or an older one, by
+    number or tag. Raises ``StoreError``."""
+    root = place_of(path)
     _attributes(root)  # says so where there is no store, before tags are looked for
     return Store(root, None if version is None else resolve(root, version))
 
 
-def is_store(path: Path, key_id: str) -> bool:
+def is_store(path: Place, key_id: str) -> bool:
     """Whether there is a store to convert into; False where one would be made. Writes nothing.
 
     Raises ``StoreError`` as ``create_store`` does.
@@ -161,13 +165,13 @@ def is_store(path: Path, key_id: str) -> bool:
             )
         return True
     # A run killed while zarr wrote metadata leaves a half-written file of this kind, which nobody reads.
-    there = {entry.name for entry in path.iterdir() if entry.suffix != ".partial"} if path.exists() else set()
+    there = {name for name in entries_in(path) if not name.endswith(".partial")}
     if foreign := there - set(GROUPS):
         raise StoreError(f"{path} is not a store and not empty: it holds {len(foreign)} other entries")
     return False
 
 
-def create_store(path: Path, key_id: str) -> None:
+def create_store(path: Place, key_id: str) -> None:
     """Make an empty store, or check that the one there was made under the same project key.
 
     Raises ``StoreError`` where the path holds something else or the key differs: pseudonyms made under
@@ -176,14 +180,13 @@ def create_store(path: Path, key_id: str) -> None:
     if is_store(path, key_id):
         catalog.create_tables(path)
         return
-    path.mkdir(parents=True, exist_ok=True)
     for name in GROUPS:
-        with suppress(ContainsGroupError):  # another process may make the same store at this moment
-            zarr.open_group(path / name, mode="a", zarr_format=3)
+        with suppress(FileExistsError):  # another process may make the same store at this moment
+            create(path / name / "zarr.json", _group({}))
     catalog.create_tables(path)
     # The root's metadata come last: a run killed before this line leaves no store at all.
     attributes = {"harmonize": {"format": FORMAT, "uuid": uuid.uuid4().hex, "key_id": key_id}}
     try:
-        zarr.create_group(path, zarr_format=3, attributes=attributes)
-    except ContainsGroupError:
+        create(path / "zarr.json", _group(attributes))
+    except FileExistsError:
         create_store(path, key_id)  # the other was first: is it under the same key?

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import polars as pl
 
 from harmonize.store import catalog
-from harmonize.store.delta_log import Snapshot, data_files, live_files
+from harmonize.store.delta_log import Snapshot, data_entries, live_files, tables
 from harmonize.store.errors import StoreError
-from harmonize.store.part_files import part_folders, remove_part, size_of, youngest
+from harmonize.store.part_files import part_folders, remove_part, size_of
+from harmonize.store.place import Place, at_once, last_change, read_parquets
 from harmonize.store.versions import FORGETTING, openable, read_tags
 
 GRACE_S = 24 * 3600.0
@@ -52,22 +52,22 @@ def unnamed(ages_s: Mapping[str, float], named: Iterable[str], grace_s: float) -
     return sorted(p for p, age in rest.items() if age >= grace_s), sorted(p for p, age in rest.items() if age < grace_s)
 
 
-def named_rows(root: Path, versions: Iterable[Snapshot]) -> pl.DataFrame:
+def named_rows(root: Place, versions: Iterable[Snapshot]) -> pl.DataFrame:
     """(recording_id, commit, image) of all recordings in these versions of the store."""
     table = root / "catalog" / "recordings"
     files = sorted({name for one in versions for name in one.files})
-    frames = [pl.read_parquet(table / name, columns=[*PAIR, "image"]) for name in files]
+    frames = read_parquets(table, files, [*PAIR, "image"])
     empty = pl.DataFrame(schema={**dict.fromkeys(PAIR, pl.String), "image": pl.String})
     return pl.concat([empty, *frames]).unique()
 
 
-def named_parts(root: Path, named: pl.DataFrame) -> set[str]:
+def named_parts(root: Place, named: pl.DataFrame) -> set[str]:
     """The parts and images that recordings of ``named_rows`` lie in."""
     streams = catalog.read(root, "streams").join(named, on=PAIR, how="semi")
     return {*streams["part"], *named["image"].drop_nulls()}
 
 
-def vacuum(root: Path, keep: int | None = None, grace_s: float = GRACE_S, dry_run: bool = False) -> Vacuumed:
+def vacuum(root: Place, keep: int | None = None, grace_s: float = GRACE_S, dry_run: bool = False) -> Vacuumed:
     """Remove parts, files and rows of tables that no kept version names.
 
     Kept are the ``keep`` newest versions (None: all) and all that have a tag. Nothing that changed within
@@ -81,7 +81,9 @@ def vacuum(root: Path, keep: int | None = None, grace_s: float = GRACE_S, dry_ru
     if (root / "catalog" / FORGETTING).exists():
         raise StoreError("forgetting a subject was not finished: run `harmonize forget` again first")
     now = time.time()
-    parts = {part: now - youngest(root / part) for part in part_folders(root)}
+    found = list(part_folders(root))
+    changed = at_once(root, lambda part: last_change(root / part), found)
+    parts = {part: now - at for part, at in zip(found, changed, strict=True)}
     # Read after the parts: what is committed from here on was young then.
     versions = openable(root)
     ages = {one.version: now - (one.time_ms or 0) / 1000 for one in versions}
@@ -108,27 +110,26 @@ def vacuum(root: Path, keep: int | None = None, grace_s: float = GRACE_S, dry_ru
     return done
 
 
-def _dead_files(root: Path, kept: set[str], now: float, grace_s: float, done: Vacuumed) -> list[str]:
+def _dead_files(root: Place, kept: set[str], now: float, grace_s: float, done: Vacuumed) -> list[str]:
     """Files of tables that no kept version is made of. Of all tables but ``recordings`` only the newest version is
     ever read."""
-    names = []
-    for table in sorted(path.parent for path in (root / "catalog").glob("*/_delta_log")):
+    for table in tables(root):
         live = live_files(table) | (kept if table.name == "recordings" else set())
-        ages = {name: now - (table / name).stat().st_mtime for name in data_files(table)}
-        old, young = unnamed(ages, live, grace_s)
+        there = data_entries(table)
+        old, young = unnamed({name: now - one.changed for name, one in there.items()}, live, grace_s)
         done.young += len(young)
-        names += [f"catalog/{table.name}/{name}" for name in old]
-    done.files = {name: (root / name).stat().st_size for name in names}
-    return names
+        done.files |= {f"catalog/{table.name}/{name}": there[name].size for name in old}
+    return list(done.files)
 
 
-def _dead_rows(root: Path, named: pl.DataFrame, before: float) -> dict[str, pl.DataFrame]:
+def _dead_rows(root: Place, named: pl.DataFrame, before: float) -> dict[str, pl.DataFrame]:
     """(recording_id, commit) of rows that no kept version names, in files that are older than the grace period."""
     dead = {}
     for table in COMMITTED:
         folder = root / "catalog" / table
-        old = [name for name in sorted(live_files(folder)) if (folder / name).stat().st_mtime <= before]
-        frames = [pl.read_parquet(folder / name, columns=PAIR) for name in old]
-        rows = pl.concat([pl.DataFrame(schema=dict.fromkeys(PAIR, pl.String)), *frames])
+        live = live_files(folder)
+        there = data_entries(folder)
+        old = [name for name in sorted(live) if there[name].changed <= before]
+        rows = pl.concat([pl.DataFrame(schema=dict.fromkeys(PAIR, pl.String)), *read_parquets(folder, old, PAIR)])
         dead[table] = rows.join(named, on=PAIR, how="anti")
     return dead

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 
 import polars as pl
 
 from harmonize.store import catalog
-from harmonize.store.delta_log import Snapshot, snapshots
+from harmonize.store.delta_log import Snapshot, data_files, snapshots
 from harmonize.store.errors import StoreError
+from harmonize.store.place import Place
 
 TAG = re.compile(r"[A-Za-z][A-Za-z0-9._-]*")
 FORGETTING = "forgetting.json"
@@ -23,16 +23,16 @@ SCHEMA: dict[str, pl.DataType] = {
 OPERATIONS = {"WRITE": "create", "CREATE TABLE": "create", "MERGE": "convert"}
 
 
-def openable(root: Path) -> list[Snapshot]:
+def openable(root: Place) -> list[Snapshot]:
     """The versions whose files are all there, oldest first. While a subject is being forgotten, the newest only."""
     table = root / "catalog" / "recordings"
     found = snapshots(table)
-    there = {file.name for file in table.glob("*.parquet")}
-    whole = [one for one in found if all(name in there or (table / name).exists() for name in one.files)]
+    there = data_files(table)
+    whole = [one for one in found if there.issuperset(one.files)]
     return whole[-1:] if (root / "catalog" / FORGETTING).exists() else whole
 
 
-def list_versions(root: Path) -> pl.DataFrame:
+def list_versions(root: Place) -> pl.DataFrame:
     """(version, time, operation, recordings, tags), oldest first; ``time`` is ISO 8601 in UTC."""
     tags = read_tags(root)
     rows = [
@@ -48,12 +48,12 @@ def list_versions(root: Path) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def read_tags(root: Path) -> pl.DataFrame:
+def read_tags(root: Place) -> pl.DataFrame:
     """(tag, version, created), sorted. A tag outlives its version, so that opening it can say what became of it."""
     return catalog.read_derived(root, "tags")[0].sort("tag")
 
 
-def tag_version(root: Path, name: str, version: int) -> None:
+def tag_version(root: Place, name: str, version: int) -> None:
     """Name a version. Raises ``ValueError`` for a name that is taken or could be a number, ``StoreError`` for a
     version that cannot be opened."""
     if not TAG.fullmatch(name):
@@ -66,7 +66,7 @@ def tag_version(root: Path, name: str, version: int) -> None:
     catalog.replace_derived(root, "tags", row, version, f"tag = '{name}'")
 
 
-def remove_tag(root: Path, name: str) -> None:
+def remove_tag(root: Place, name: str) -> None:
     """Take a name away; the version stays. Raises ``ValueError`` where there is no such tag."""
     tags = read_tags(root)
     if name not in tags["tag"]:
@@ -74,7 +74,7 @@ def remove_tag(root: Path, name: str) -> None:
     catalog.replace_derived(root, "tags", tags.filter(pl.col("tag") != name), catalog.version_of(root))
 
 
-def resolve(root: Path, version: int | str) -> int:
+def resolve(root: Place, version: int | str) -> int:
     """The number of a version, from its number or tag. Raises ``StoreError``."""
     if isinstance(version, int):
         return version
@@ -87,7 +87,7 @@ def resolve(root: Path, version: int | str) -> int:
     return int(found[0])
 
 
-def require_version(root: Path, version: int) -> None:
+def require_version(root: Place, version: int) -> None:
     """Raises ``StoreError`` for a version that cannot be opened; it says why, and which can."""
     there = [one.version for one in openable(root)]
     if version in there:

@@ -6,7 +6,6 @@ import importlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,8 @@ import zarr
 
 from harmonize.store.calibrate import calibrate
 from harmonize.store.errors import StoreError
+from harmonize.store.object_path import answers
+from harmonize.store.place import Place, open_group
 from harmonize.store.sharded import ShardedArray
 from harmonize_schemas import Image, Recording, SignalStream
 
@@ -133,18 +134,19 @@ def _interop(name: str, *arguments: Any) -> Any:
     return getattr(importlib.import_module("harmonize.interop.convert"), name)(*arguments)
 
 
-def read_document(root: Path, part: str, row: int | None) -> Recording:
+def read_document(root: Place, part: str, row: int | None) -> Recording:
     """The Recording document that a part (row given) or an image group (None) holds."""
     if row is None:
-        harmonize: Any = zarr.open_group(root / part, mode="r").attrs["harmonize"]
+        harmonize: Any = open_group(root / part).attrs["harmonize"]
         return Recording.model_validate_json(json.dumps(harmonize["recording"]))
     return Recording.model_validate_json(read_documents(root, part, [row])[0])
 
 
-def read_documents(root: Path, part: str, rows: Sequence[int]) -> list[str]:
+def read_documents(root: Place, part: str, rows: Sequence[int]) -> list[str]:
     """The Recording documents of some rows of a part, as JSON."""
-    documents = zarr.open_group(root / part, mode="r").get("recording")
-    if not isinstance(documents, zarr.Array):
-        raise StoreError(f"{part} holds no recordings")
-    texts: Any = documents[:] if len(rows) > 1 else {rows[0]: documents[rows[0]]}
+    with answers(root):
+        documents = open_group(root / part).get("recording")
+        if not isinstance(documents, zarr.Array):
+            raise StoreError(f"{part} holds no recordings")
+        texts: Any = documents[:] if len(rows) > 1 else {rows[0]: documents[rows[0]]}
     return [str(texts[row]) for row in rows]

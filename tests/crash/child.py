@@ -16,7 +16,7 @@ from deltalake.table import TableMerger
 
 import harmonize as hz
 from harmonize.ingest import ProjectKey, pending, plan, write
-from harmonize.store import catalog, parts, shards
+from harmonize.store import catalog, parts, shards, staging
 
 convert = import_module("harmonize.ingest.convert")  # the package has the function under this name
 KEY = ProjectKey(b"crash".ljust(32))
@@ -25,7 +25,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "shard": (shards.ShardFile, "close"),
     "part": (parts.SignalPart, "close"),
     "image": (parts.ImagePart, "close"),
-    "sync": (parts, "_sync"),
+    "sync": (staging, "_sync"),
     "task": (write, "_write_signals"),
     "commit": (catalog, "commit"),
     "table": (catalog, "write_deltalake"),

@@ -82,8 +82,8 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path) -> None:
     zarr.create_group(tmp_path / "other.zarr", zarr_format=3)
     with pytest.raises(hz.StoreError, match="not a harmonize store"):
         hz.open(tmp_path / "other.zarr")
-    with pytest.raises(hz.StoreError, match="object stores"):
-        hz.open("s3://bucket/store.zarr")
+    with pytest.raises(hz.StoreError, match="begins with s3://, gs:// or az://, not with ftp:"):
+        hz.open("ftp://bucket/store.zarr")
 
 
 def test_another_key_is_refused_and_a_broken_creation_is_finished(tmp_path) -> None:
