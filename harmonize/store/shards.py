@@ -120,11 +120,11 @@ class ShardFile:
             _write_all(self._file.fileno(), index + google_crc32c.value(index).to_bytes(4, "little"))
         finally:
             self._file.close()
+        self._sealed(self._path)
 
     def abandon(self) -> None:
         """Close it unfinished: a file that is deleted while it is open keeps its room on the disk."""
         self._file.close()
-        self._sealed(self._path)
 
     def __enter__(self) -> ShardFile:
         return self
