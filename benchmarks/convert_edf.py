@@ -1,13 +1,15 @@
 """``python -m benchmarks.convert_edf``: converting an EDF, all steps included, beside reading and Blosc-encoding it.
 
 One core for both (the process is bound to one), file in the page cache; medians of runs taken in turns. What the engine
-keeps of files between runs (their SHA-256) is dropped before each.
+keeps of files between runs (their SHA-256) is dropped before each. Then two workers beside one, over several files,
+with the start of the processes.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -18,12 +20,14 @@ import harmonize as hz
 from benchmarks.edf_files import edf_header
 from benchmarks.timing import alternating_s, row
 from harmonize.ingest import ProjectKey
+from harmonize.ingest.pool import process_pool
 from harmonize.ingest.write import _sha256_at
 
 CHANNELS, RATE_HZ, HOURS = 20, 256, 8
 CHUNK_BYTES = 512 * 1024
 KEY = ProjectKey(b"benchmark" * 4)
 ROUNDS = 3
+FILES = 6
 
 
 def write_eeg(path: Path, hours: int) -> int:
@@ -73,8 +77,26 @@ def rows() -> list[str]:
         finally:
             os.sched_setaffinity(0, cores)
             numcodecs.blosc.use_threads = threads
+        several = Path(folder) / "several"
+        several.mkdir()
+        for number in range(FILES):
+            (several / f"{number}.edf").hardlink_to(source / "night.edf")
+
+        def by_workers(n: int) -> None:
+            with process_pool(n) as executor:
+                into = Path(folder) / f"{next(stores)}.zarr"
+                outcome = hz.convert(several, into, executor=executor, workers=n, key=KEY)
+            if outcome.converted != FILES:
+                raise RuntimeError("the files were not converted")
+            shutil.rmtree(into)  # 1 GB each; counted for both
+
+        found |= alternating_s({"two": lambda: by_workers(2), "one": lambda: by_workers(1)}, ROUNDS)
     what = f"`convert` of an EDF of {HOURS} h, {CHANNELS} channels, {RATE_HZ} Hz, one core"
-    return [row(what, size / 1e6, found["ours"], "reading it and Blosc-encoding its bytes", found["theirs"], "MB")]
+    beside = f"`convert` of {FILES} of them, two workers"
+    return [
+        row(what, size / 1e6, found["ours"], "reading it and Blosc-encoding its bytes", found["theirs"], "MB"),
+        row(beside, FILES * size / 1e6, found["two"], "one worker", found["one"], "MB"),
+    ]
 
 
 if __name__ == "__main__":
