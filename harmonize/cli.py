@@ -3,12 +3,11 @@ cannot be written, 130 interrupted."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import polars as pl
 import typer
@@ -18,6 +17,7 @@ from rich.markup import escape
 from harmonize.cli_audit import audit_command
 from harmonize.cli_convert import convert_command, scan_command
 from harmonize.cli_maintain import forget_command, vacuum_command, verify_command, versions_app
+from harmonize.cli_options import AsJson, KeyFile, StorePath, print_json
 from harmonize.cli_recipe import app as recipe_app
 from harmonize.cli_splits import duplicates_command, splits_app
 from harmonize.cli_terms import cite_command, metadata_command
@@ -57,14 +57,6 @@ app.command("forget")(forget_command)
 app.command("vacuum")(vacuum_command)
 app.add_typer(versions_app, name="versions")
 
-StorePath = Annotated[str, typer.Argument(help="A store: its path or URL.", metavar="STORE")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-KeyFile = Annotated[Path | None, typer.Option("--key", help="Project key file; default: made on first use.")]
-
-
-def _print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n")
-
 
 @app.command("ls")
 def ls_command(
@@ -93,7 +85,7 @@ def ls_command(
     if where:
         frame = frame.filter(pl.sql_expr(where))
     if as_json:
-        _print_json(frame.to_dicts())
+        print_json(frame.to_dicts())
         return
     shown = ["recording_id", "modality", "subject", "site", "device_model", "duration_s", "n_streams", "flags"]
     if unmapped:
@@ -125,7 +117,7 @@ def show_command(
     except KeyError:
         raise typer.BadParameter(f"the store has no recording {recording_id!r}") from None
     if as_json:
-        _print_json(recording.model_dump(mode="json"))
+        print_json(recording.model_dump(mode="json"))
         return
     events = opened.annotations.filter(pl.col("recording_id") == recording_id)["label"].to_list()
     statistics = opened.streams.filter(pl.col("recording_id") == recording_id).rows_by_key(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from harmonize.cli_options import AsJson, StorePath
 from harmonize.report.audit import audit
 from harmonize.report.audit_html import audit_page
 from harmonize.report.audit_text import print_audit
@@ -16,13 +17,13 @@ from harmonize.store import open_store
 
 
 def audit_command(
-    store: Annotated[str, typer.Argument(help="A store: its path or URL.", metavar="STORE")],
+    store: StorePath,
     window: Annotated[float, typer.Option(min=0.001, help="Seconds of the windows counted.")] = 10.0,
     html: Annotated[Path | None, typer.Option(help="Write a page with tables and drawings to this file.")] = None,
     where: Annotated[str | None, typer.Option(help="SQL condition on recordings and labels.")] = None,
     min_cell: Annotated[int, typer.Option(min=1, help="Counts of fewer subjects are hidden.")] = 5,
     version: Annotated[str | None, typer.Option(help="An older version of the store: its number or tag.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for machines.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Count recordings, hours, subjects and windows by domain; show what is missing, confounded or too small."""
     found = audit(open_store(store, version), window, min_cell, where)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Annotated, Any, Literal, Self
@@ -13,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import typer
 from rich.console import Console
 
+from harmonize.cli_options import AsJson, KeyFile, print_json
 from harmonize.ingest import Outcome, Progress, convert, load_key
 from harmonize.ingest.identify import Policy
 from harmonize.ingest.pool import dask_pool, process_pool
@@ -30,8 +29,6 @@ out = Console()
 err = Console(stderr=True)
 
 Sources = Annotated[list[Path], typer.Argument(help="Files or folders.", metavar="SOURCE...")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-KeyFile = Annotated[Path | None, typer.Option("--key", help="Project key file; default: made on first use.")]
 DatasetName = Annotated[str | None, typer.Option("--dataset", help="Name of the data set; default: the folder's.")]
 RecipeFile = Annotated[str | None, typer.Option("--recipe", help="Recipe: a YAML file, or the name of one that ships.")]
 PrivacyMode = Annotated[
@@ -40,10 +37,6 @@ PrivacyMode = Annotated[
 ]
 CodecName = Annotated[Codec, typer.Option(help="How samples are compressed; all are lossless.")]
 INTERRUPTED = 130
-
-
-def _print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1, default=vars) + "\n")
 
 
 def convert_command(
@@ -102,12 +95,12 @@ def convert_command(
         raise typer.Exit(INTERRUPTED) from None
     if dry_run:
         if as_json:
-            _print_json(vars(found) | {"failed": ready.found.failures, "side_files": ready.found.side_files})
+            print_json(vars(found) | {"failed": ready.found.failures, "side_files": ready.found.side_files})
         else:
             print_outlook(out, found, ready.found, max(1, workers), into, prune)
         raise typer.Exit(1 if ready.found.failures else 0)
     if as_json:
-        _print_json(_outcome_json(outcome))
+        print_json(_outcome_json(outcome))
     else:
         print_outcome(out, outcome, prune)
     raise typer.Exit(INTERRUPTED if outcome.stopped else 1 if outcome.failures else 0)
@@ -188,7 +181,7 @@ def scan_command(
     if as_json:
         recordings = [one.draft().recording.model_dump(mode="json") for one in ready.found.drafts]
         listed = {"recordings": recordings, "failures": ready.found.failures, "side_files": ready.found.side_files}
-        _print_json(listed | {"unmapped": labels.to_dicts(), "plan": found})
+        print_json(listed | {"unmapped": labels.to_dicts(), "plan": found})
     else:
         out.print(counts_table(one.draft().recording for one in ready.found.drafts))
         print_unmapped_line(out, labels)

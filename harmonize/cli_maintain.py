@@ -5,18 +5,17 @@ Exit codes: 0 all right, 1 something is wrong or not finished (listed), 2 usage.
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from harmonize.cli_options import AsJson, StorePath, print_json
 from harmonize.ingest import ProjectKey, load_key
 from harmonize.ingest.identify import Policy
 from harmonize.ingest.pool import process_pool
@@ -35,9 +34,7 @@ versions_app = typer.Typer(no_args_is_help=True, help="List the versions of a st
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-StorePath = Annotated[str, typer.Argument(help="A store: its path or URL.", metavar="STORE")]
 TagName = Annotated[str, typer.Argument(help="A name of a version.", metavar="NAME")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 KeyFile = Annotated[Path | None, typer.Option("--key", help="The store's project key file; default: the user's.")]
 GraceHours = Annotated[
     float, typer.Option("--grace", min=0, help="Hours in which what no version names may be of a running conversion.")
@@ -48,10 +45,6 @@ LISTED = 50
 def _own_key(file: Path | None) -> ProjectKey:
     """The key that was used before: unlike ``load_key``, this makes none."""
     return load_key(file or default_key_path())
-
-
-def _print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1) + "\n")
 
 
 def verify_command(
@@ -85,7 +78,7 @@ def verify_command(
     with process_pool(workers) as executor:
         report = verify(opened, sources or (), policy, executor)
     if as_json:
-        _print_json(asdict(report) | {"ok": report.ok})
+        print_json(asdict(report) | {"ok": report.ok})
     else:
         _print_report(report)
     raise typer.Exit(0 if report.ok else 1)
@@ -141,7 +134,7 @@ def forget_command(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     if as_json:
-        _print_json(asdict(done))
+        print_json(asdict(done))
     else:
         _print_forgotten(done, refused=project_key is not None)
     raise typer.Exit(1 if done.waiting or done.converting else 0)
@@ -189,7 +182,7 @@ def vacuum_command(
     """Remove parts, files and rows that no kept version names. Nothing younger than the grace period goes."""
     done = vacuum(open_store(store).path, keep, grace * 3600, dry_run)
     if as_json:
-        _print_json(asdict(done) | {"dry_run": dry_run, "bytes": done.bytes})
+        print_json(asdict(done) | {"dry_run": dry_run, "bytes": done.bytes})
         return
     _print_vacuumed(done, dry_run)
 
@@ -216,7 +209,7 @@ def versions_ls_command(
     """List the versions that can be opened, oldest first, with their tags."""
     frame = list_versions(open_store(store).path)
     if as_json:
-        _print_json(frame.to_dicts())
+        print_json(frame.to_dicts())
     else:
         print_frame(out, frame, limit)
 

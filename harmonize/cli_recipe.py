@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as Grid
 
+from harmonize.cli_options import AsJson, print_json
 from harmonize.ingest.check import Check, check
 from harmonize.ingest.draft_recipe import draft_recipe
 from harmonize.ingest.find import find
@@ -26,7 +26,6 @@ app = typer.Typer(no_args_is_help=True, help="Recipes: what a data set's files a
 out = Console()
 
 Folder = Annotated[Path, typer.Argument(help="The data set's top folder.", exists=True, file_okay=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @app.command("ls")
@@ -35,7 +34,7 @@ def ls_command(as_json: AsJson = False) -> None:
     recipes = {name: read_recipe(file) for name, file in shipped_recipes().items()}
     if as_json:
         documents = {name: recipe.model_dump(mode="json", exclude_defaults=True) for name, recipe in recipes.items()}
-        sys.stdout.write(json.dumps(documents, ensure_ascii=False, indent=1) + "\n")
+        print_json(documents)
         return
     grid = Grid(box=None, header_style="bold")
     for column in ("recipe", "title", "access", "licence"):
@@ -81,7 +80,7 @@ def check_command(
     loaded, digest = load_recipe(recipe, None, folder)
     found = check(scan([folder], Policy(loaded, digest, load_key(key)), None, detailed=True))
     if as_json:
-        sys.stdout.write(json.dumps(asdict(found), ensure_ascii=False, indent=1) + "\n")
+        print_json(asdict(found))
     else:
         _print(found)
     raise typer.Exit(1 if found.failures or any(one.unread for one in found.values) else 0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -12,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from harmonize.cli_options import AsJson, StorePath, print_json
 from harmonize.data.split_check import Proof, check_split
 from harmonize.data.split_tables import Method, grow_split, make_split, split_runs
 from harmonize.report.tables import print_frame
@@ -20,13 +19,7 @@ from harmonize.store import Store, open_store
 splits_app = typer.Typer(no_args_is_help=True, help="Make, list and check splits that cannot leak.")
 out = Console()
 
-StorePath = Annotated[str, typer.Argument(help="A store: its path or URL.", metavar="STORE")]
 SplitName = Annotated[str, typer.Argument(help="The split.", metavar="NAME")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-
-
-def _print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, indent=1, default=str) + "\n")
 
 
 def duplicates_command(
@@ -43,7 +36,7 @@ def duplicates_command(
     opened = open_store(store)
     found = update_duplicates(opened) if near else find_duplicates(opened, near=False)
     if as_json:
-        _print_json({"store_version": opened.version, "stored": near, "duplicates": found.to_dicts()})
+        print_json({"store_version": opened.version, "stored": near, "duplicates": found.to_dicts()})
         return
     print_frame(out, found, limit)
     if not near:
@@ -107,7 +100,7 @@ def ls_command(store: StorePath, as_json: AsJson = False) -> None:
     """List the splits of a store."""
     runs = split_runs(open_store(store))
     if as_json:
-        _print_json(runs.to_dicts())
+        print_json(runs.to_dicts())
     else:
         print_frame(out, runs.drop("parameters"), 50)
 
@@ -120,7 +113,7 @@ def check_command(store: StorePath, name: SplitName, as_json: AsJson = False) ->
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
     if as_json:
-        _print_json(asdict(proof) | {"ok": proof.ok})
+        print_json(asdict(proof) | {"ok": proof.ok})
     else:
         _print_proof(proof)
     raise typer.Exit(0 if proof.ok else 1)
@@ -138,7 +131,7 @@ def _print_split(store: Store, name: str, rows: pl.DataFrame, as_json: bool) -> 
     sides = dict(rows.drop_nulls("side").group_by("side").len().sort("side").iter_rows())
     reasons = dict(rows.drop_nulls("reason").group_by("reason").len().sort("reason").iter_rows())
     if as_json:
-        _print_json(run | {"sides": sides, "excluded": reasons})
+        print_json(run | {"sides": sides, "excluded": reasons})
         return
     out.print(f"Split {name}: " + ", ".join(f"{escape(side)} {count}" for side, count in sides.items()))
     for reason, count in reasons.items():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +9,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from harmonize.cli_options import AsJson, StorePath, print_json
 from harmonize.report.terms import terms, write_metadata
 from harmonize.store import open_store
-
-StorePath = Annotated[str, typer.Argument(help="A store: its path or URL.", metavar="STORE")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 def cite_command(store: StorePath, as_json: AsJson = False) -> None:
@@ -25,7 +21,7 @@ def cite_command(store: StorePath, as_json: AsJson = False) -> None:
     """
     rows = terms(open_store(store))
     if as_json:
-        sys.stdout.write(json.dumps(rows.to_dicts(), ensure_ascii=False, indent=1) + "\n")
+        print_json(rows.to_dicts())
     out = Console(quiet=as_json, highlight=False)
     for row in rows.iter_rows(named=True):
         title = f" {escape(row['title'])}" if row["title"] else ""

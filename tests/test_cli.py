@@ -16,11 +16,7 @@ from harmonize_schemas import Recording
 run = CliRunner()
 
 
-@pytest.fixture(autouse=True)
-def _own_key(tmp_path, monkeypatch):
-    monkeypatch.delenv("HARMONIZE_KEY_FILE", raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("COLUMNS", "200")
+pytestmark = pytest.mark.usefixtures("own_key")
 
 
 @pytest.fixture

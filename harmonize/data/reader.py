@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,14 +24,11 @@ class ArrayReader:
 
     def __init__(self, root: Place) -> None:
         self._root = root
-        self._pid: int | None = None
+        self._pid = os.getpid()
         self._arrays = Recent(OPEN_ARRAYS, self._open)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_root": self._root}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["_root"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type[ArrayReader], tuple[Place]]:
+        return ArrayReader, (self._root,)
 
     def _open(self, path: str) -> ShardedArray:
         return ShardedArray(self._root / path)

@@ -22,6 +22,7 @@ from harmonize.ingest.pool import WorkerDied
 from harmonize.ingest.registry import converters
 from harmonize.ingest.rerun import roots_of
 from harmonize.ingest.rows import failure_row
+from harmonize.ingest.tally import codes
 from harmonize.ingest.values import resolve
 from harmonize.ingest.write import converter_errors, hash_all
 from harmonize.store import Store, catalog
@@ -107,6 +108,7 @@ def scan(
     result.vanished = [row for key, row in known.items() if row["source_root"] in roots and key not in seen]
     state.sources_done = len(found.sources) - len(todo)
     again: set[str] = set()
+    counted = 0
     for chunk, answers in _described(executor, todo):
         for source, answer in zip(chunk, answers, strict=True):
             if isinstance(answer, ConversionError):
@@ -115,7 +117,8 @@ def scan(
                 again.update({names[source.key]} & known.keys())
                 _draft(result, source, answer, around, detailed)
         state.sources_done += len(chunk)
-        state.failures = Counter(row["code"] for row in result.failures)
+        state.failures.update(codes(result.failures[counted:]))
+        counted = len(result.failures)
         progress(state)
     result.changed = {one.source_id for one in result.drafts if one.source_id in known}
     earlier = frozenset(row["subject"] for key, row in known.items() if key not in again and row["subject"])

@@ -75,7 +75,7 @@ def test_two_folders_of_one_name_do_not_shadow_each_other(tmp_path) -> None:
 
 def _draft(number: int, n: int, rate: int) -> PackedDraft:
     one = recording(f"r{number:04d}", [stream(n, ("C3",), Fraction(rate))])
-    return pack(Draft(None, None, one, "", False), None)  # type: ignore[arg-type]
+    return pack(Draft(None, None, one, "", False), None)  # type: ignore[arg-type]  # planning asks for no source
 
 
 @given(st.lists(st.tuples(st.integers(1, TASK_BYTES), st.sampled_from([100, 200])), max_size=12), st.integers(1, 16))

@@ -28,11 +28,7 @@ RUN = CliRunner()
 prepare_module = importlib.import_module("harmonize.ingest.prepare")
 
 
-@pytest.fixture(autouse=True)
-def _surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("HARMONIZE_KEY_FILE", raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("COLUMNS", "200")
+pytestmark = pytest.mark.usefixtures("own_key")
 
 
 def edf(level: int, rates: tuple[int, ...] = (8,)) -> bytes:

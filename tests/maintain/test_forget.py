@@ -28,7 +28,7 @@ from maintain.cohort import (
     convert,
     needles,
     patterns,
-    samples_of,
+    recipe,
     subject_of,
     where_found,
     write_cohort,
@@ -133,18 +133,12 @@ def test_the_sources_are_refused_later_and_named_by_pseudonyms(store, made) -> N
     wanted = mine(store)
     sources = [one.encode() for one in store.recordings.filter(subject=SUBJECT)["source"]]
     forget(root, [SUBJECT], KEY)
-    outcome = hz.convert(folder, root, recipe=_recipe(), key=KEY)
+    outcome = hz.convert(folder, root, recipe=recipe(), key=KEY)
     codes = sorted(row["code"] for row in outcome.failures)
     assert codes.count("forgotten") == 4
     assert outcome.converted == 0
     assert len(hz.open(root).recordings.filter(subject=SUBJECT)) == 0
     assert {where for where, _ in where_found(root, [one for one in wanted if one not in sources])} == set()
-
-
-def _recipe(privacy="pseudonym"):
-    from maintain.cohort import recipe
-
-    return recipe(privacy)
 
 
 def test_a_new_file_of_a_forgotten_subject_is_refused_too(store, made, tmp_path) -> None:
@@ -181,7 +175,7 @@ def test_without_a_key_it_is_gone_but_may_come_back(store, made) -> None:
     wanted = mine(store)
     assert forget(store.path, [SUBJECT], None).refused_sources == 0
     assert where_found(store.path, wanted) == []
-    assert hz.convert(made[0], store.path, recipe=_recipe(), key=KEY).converted == 4
+    assert hz.convert(made[0], store.path, recipe=recipe(), key=KEY).converted == 4
 
 
 def test_public_names_leave_no_trace_either(tmp_path) -> None:
@@ -193,7 +187,7 @@ def test_public_names_leave_no_trace_either(tmp_path) -> None:
     forget(root, ["bert"], KEY)
     assert where_found(root, wanted) == []
     (folder / "bert" / "eeg.edf").write_bytes(b"0" * 300)  # a forgotten source that fails has no name either
-    outcome = hz.convert(folder, root, recipe=_recipe("keep"), key=KEY)
+    outcome = hz.convert(folder, root, recipe=recipe("keep"), key=KEY)
     assert outcome.converted == 0
     assert len(outcome.failures) == 3
     assert all(row["source"].startswith("src-") for row in outcome.failures)
@@ -227,7 +221,7 @@ def test_a_subject_that_only_an_older_version_has_is_removed_from_it(store, made
     folder, root = write_cohort(tmp_path / "in", ("anna", "dora")), tmp_path / "w.zarr"
     convert(folder, root)
     table = pl.read_csv(folder / "people.csv")
-    wrong = _recipe().model_copy(update={"fields": _subject_by_table(), "dataset": "ward"})
+    wrong = recipe().model_copy(update={"fields": _subject_by_table(), "dataset": "ward"})
     table.with_columns(who=pl.lit("bert")).write_csv(folder / "people.csv")
     hz.convert(folder, root, recipe=wrong, key=KEY)
     assert hz.open(root).recordings["subject"].unique().to_list() == [SUBJECT]
@@ -387,50 +381,3 @@ def test_damage_in_anothers_samples_stops_it_before_anything_is_lost(store) -> N
         forget(store.path, [SUBJECT], KEY)
     assert hz.open(store.path).version == store.version
     assert not (store.path / "catalog" / FORGETTING).exists()
-
-
-def test_what_a_conversion_commits_meanwhile_is_neither_lost_nor_old(tmp_path) -> None:
-    """Between the rewriting of parts and the commit, another run replaces anna's recording and adds one of cora."""
-    folder = write_cohort(tmp_path / "in")
-    store = convert(folder, tmp_path / "s.zarr")
-    wanted = [*needles(store, SUBJECT), *patterns("bert")[:4], *patterns("bert")[6:]]
-    shutil.rmtree(folder / "bert")
-    write_eeg(folder / "anna" / "eeg.edf", "anna", "again")
-    write_eeg(folder / "cora" / "more.edf", "cora", "more")
-    done: list[int] = []
-
-    def step(name: str) -> None:
-        if name == "commit" and not done:
-            done.append(hz.convert(folder, store.path, recipe=_recipe(), key=KEY).converted)
-
-    forget(store.path, [SUBJECT], KEY, step=step)
-    after = hz.open(store.path)
-    assert done == [2]
-    assert verify(after).findings == []
-    assert after.recordings.filter(subject=SUBJECT).is_empty()
-    assert len(after) == len(store) - 3 + 1
-    values = {after[name].signals["100hz"].digital().tobytes() for name in after.streams["recording_id"].unique()}
-    assert {samples_of("anna", "again").tobytes(), samples_of("cora", "more").tobytes()} <= values
-    assert samples_of("anna").tobytes() not in values
-    assert where_found(store.path, wanted) == []
-
-
-def test_what_a_conversion_adds_of_the_subject_meanwhile_goes_too(tmp_path) -> None:
-    """A run that looked for its sources before the list was made; without a key there is no list at all."""
-    folder = write_cohort(tmp_path / "in")
-    store = convert(folder, tmp_path / "s.zarr")
-    write_eeg(folder / "bert" / "eeg2.edf", "bert", "eeg2")
-    done: list[int] = []
-
-    def step(name: str) -> None:
-        if name == "commit" and not done:
-            done.append(hz.convert(folder, store.path, recipe=_recipe(), key=KEY).converted)
-
-    forget(store.path, [SUBJECT], None, step=step)
-    assert done == [1]
-    assert where_found(store.path, [SUBJECT.encode(), *patterns("bert")]) == []
-    after = hz.open(store.path)
-    assert verify(after).findings == []
-    named = {*after.streams["part"], *after.recordings["image"].drop_nulls()}
-    unnamed = set(part_folders(store.path)) - named
-    assert not unnamed, "nothing is left over"

@@ -17,7 +17,19 @@ from harmonize.maintain import forget, verify
 from harmonize.maintain.forget import Forgotten
 from harmonize.store import catalog
 from harmonize.store.locks import CONVERTING, held
-from maintain.cohort import KEY, convert, needles, patterns, recipe, subject_of, where_found, write_cohort, write_eeg
+from harmonize.store.part_files import part_folders
+from maintain.cohort import (
+    KEY,
+    convert,
+    needles,
+    patterns,
+    recipe,
+    samples_of,
+    subject_of,
+    where_found,
+    write_cohort,
+    write_eeg,
+)
 
 SUBJECT = subject_of("bert")
 convert_module = importlib.import_module("harmonize.ingest.convert")
@@ -134,3 +146,50 @@ def test_forget_says_when_no_conversion_runs(made: tuple[Path, Path, list[bytes]
     with held(root, CONVERTING):
         assert forget(root, [SUBJECT], KEY).converting
     assert not forget(root, [SUBJECT], KEY).converting
+
+
+def test_what_a_conversion_commits_meanwhile_is_neither_lost_nor_old(tmp_path) -> None:
+    """Between the rewriting of parts and the commit, another run replaces anna's recording and adds one of cora."""
+    folder = write_cohort(tmp_path / "in")
+    store = convert(folder, tmp_path / "s.zarr")
+    wanted = [*needles(store, SUBJECT), *patterns("bert")[:4], *patterns("bert")[6:]]
+    shutil.rmtree(folder / "bert")
+    write_eeg(folder / "anna" / "eeg.edf", "anna", "again")
+    write_eeg(folder / "cora" / "more.edf", "cora", "more")
+    done: list[int] = []
+
+    def step(name: str) -> None:
+        if name == "commit" and not done:
+            done.append(hz.convert(folder, store.path, recipe=recipe(), key=KEY).converted)
+
+    forget(store.path, [SUBJECT], KEY, step=step)
+    after = hz.open(store.path)
+    assert done == [2]
+    assert verify(after).findings == []
+    assert after.recordings.filter(subject=SUBJECT).is_empty()
+    assert len(after) == len(store) - 3 + 1
+    values = {after[name].signals["100hz"].digital().tobytes() for name in after.streams["recording_id"].unique()}
+    assert {samples_of("anna", "again").tobytes(), samples_of("cora", "more").tobytes()} <= values
+    assert samples_of("anna").tobytes() not in values
+    assert where_found(store.path, wanted) == []
+
+
+def test_what_a_conversion_adds_of_the_subject_meanwhile_goes_too(tmp_path) -> None:
+    """A run that looked for its sources before the list was made; without a key there is no list at all."""
+    folder = write_cohort(tmp_path / "in")
+    store = convert(folder, tmp_path / "s.zarr")
+    write_eeg(folder / "bert" / "eeg2.edf", "bert", "eeg2")
+    done: list[int] = []
+
+    def step(name: str) -> None:
+        if name == "commit" and not done:
+            done.append(hz.convert(folder, store.path, recipe=recipe(), key=KEY).converted)
+
+    forget(store.path, [SUBJECT], None, step=step)
+    assert done == [1]
+    assert where_found(store.path, [SUBJECT.encode(), *patterns("bert")]) == []
+    after = hz.open(store.path)
+    assert verify(after).findings == []
+    named = {*after.streams["part"], *after.recordings["image"].drop_nulls()}
+    unnamed = set(part_folders(store.path)) - named
+    assert not unnamed, "nothing is left over"

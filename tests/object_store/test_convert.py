@@ -224,5 +224,5 @@ if __name__ == "__main__":  # a conversion in a process of its own, which may ki
                 os.kill(os.getpid(), signal.SIGKILL)
             put(self, data)
 
-        ObjectPath.write_bytes = put_or_die  # type: ignore[method-assign]
+        ObjectPath.write_bytes = put_or_die  # type: ignore[method-assign]  # this process is to die in it
     hz.convert(source, url, recipe=recipe(), key=KEY, **options)
