@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from fractions import Fraction
-from functools import lru_cache
 
 from harmonize_converters._fields import (
     calendar_date,
@@ -118,7 +117,6 @@ def signal_count(fixed: bytes) -> int:
     return count
 
 
-@lru_cache(maxsize=4)  # describing, reading and annotations of one source follow each other
 def parse_header(raw: bytes) -> EdfHeader:
     """A whole header, of the length that ``signal_count`` gives."""
     count = signal_count(raw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import BinaryIO
 
 from harmonize_converters._edf_header import FIXED_BYTES, SIGNAL_BYTES, EdfHeader, parse_header, signal_count
@@ -50,7 +51,12 @@ def read_layout(handle: BinaryIO, size: int) -> Layout:
     header_bytes = FIXED_BYTES + SIGNAL_BYTES * signal_count(read_at(handle, 0, FIXED_BYTES))
     if size < header_bytes:
         raise ConversionError("truncated", f"Found {size} bytes, the header alone has {header_bytes}.")
-    header = parse_header(read_at(handle, 0, header_bytes))
+    return _laid_out(read_at(handle, 0, header_bytes), size)
+
+
+@lru_cache(maxsize=4)  # describing, reading and annotations of one source follow each other
+def _laid_out(raw: bytes, size: int) -> Layout:
+    header = parse_header(raw)
     n_records, rest = divmod(size - header.data_start, header.record_bytes)
     truncated, trailing = False, rest > 0
     if header.n_records >= 0:

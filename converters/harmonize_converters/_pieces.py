@@ -2,8 +2,9 @@
 
 A map saves one copy (``benchmarks.edf_read``), but touching a page that cannot be had (a file cut meanwhile, a bad
 sector) ends the process. So each piece is first loaded by the system, which answers with an error where touching would
-not (``madvise(2)``, MADV_POPULATE_READ, Linux 5.14), and let go when the next one is taken: the memory in use is a
-piece, whatever the file's length. Elsewhere, plain reads.
+not (``madvise(2)``, MADV_POPULATE_READ, Linux 5.14). Pieces are loaded some at once, and let go when the next ones are
+taken: the memory in use is ``_STRETCH_BYTES`` (a piece where it is larger), whatever the file's length. Elsewhere,
+plain reads.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ Load = Callable[[int, int], np.ndarray]
 
 _POPULATE_READ = 22
 """MADV_POPULATE_READ, which Python 3.11's ``mmap`` does not name."""
+
+_STRETCH_BYTES = 4 << 20
 
 
 def loader(handle: BinaryIO, most: int) -> Load:
@@ -49,30 +52,36 @@ def plain(handle: BinaryIO, most: int) -> Load:
 
 def _mapped(handle: BinaryIO, pages: mmap.mmap) -> Load:
     everything = np.frombuffer(pages, np.uint8)
-    held = 0, 1
+    held = range(1)
 
     def load(offset: int, length: int) -> np.ndarray:
         nonlocal held
-        start, stop = offset - offset % mmap.PAGESIZE, offset + length
-        try:
-            pages.madvise(mmap.MADV_DONTNEED, *held)
-            held = start, stop - start
-            pages.madvise(_POPULATE_READ, *held)
-        except (OSError, ValueError) as error:
-            raise _refusal(handle, stop, error) from None
+        stop = offset + length
+        if offset < held.start or stop > held.stop:
+            start, size = offset - offset % mmap.PAGESIZE, _check_end(handle, stop)
+            try:
+                pages.madvise(mmap.MADV_DONTNEED, held.start, len(held))
+                held = range(start, max(stop, min(start + _STRETCH_BYTES, size, len(pages))))
+                pages.madvise(_POPULATE_READ, held.start, len(held))
+            except (OSError, ValueError) as error:
+                held = range(1)
+                raise _refusal(handle, stop, error) from None
         _check_end(handle, stop)  # what the last page holds after the end reads as zeros
         return everything[offset:stop]
 
     return load
 
 
-def _check_end(handle: BinaryIO, stop: int) -> None:
-    if os.fstat(handle.fileno()).st_size < stop:
+def _check_end(handle: BinaryIO, stop: int) -> int:
+    size = os.fstat(handle.fileno()).st_size
+    if size < stop:
         raise ConversionError("truncated", "The file ended early.", f"byte {stop}")
+    return size
 
 
 def _refusal(handle: BinaryIO, stop: int, error: OSError | ValueError) -> ConversionError:
-    """Why a piece that ends at ``stop`` could not be loaded. ``ValueError``: it starts after the map's end."""
+    """Why what holds a piece that ends at ``stop`` could not be loaded. ``ValueError``: it starts after the map's
+    end."""
     _check_end(handle, stop)
     number = getattr(error, "errno", None) or errno.EIO
-    return ConversionError("unreadable_file", os.strerror(number), f"byte {stop}")
+    return ConversionError("unreadable_file", os.strerror(number), f"byte {stop} or soon after")

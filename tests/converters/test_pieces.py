@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harmonize_converters import _pieces
@@ -44,8 +44,18 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(params=[PAGE, 4 << 20])
+def stretch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """How many bytes are loaded at once: less than the file, more than it."""
+    monkeypatch.setattr(_pieces, "_STRETCH_BYTES", request.param)
+    return int(request.param)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # which changes nothing between examples
 @given(pieces=st.lists(st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)), max_size=20))
-def test_map_and_plain_reads_are_the_files_bytes(file: Path, pieces: list[tuple[int, int]]) -> None:
+def test_map_and_plain_reads_are_the_files_bytes(
+    file: Path, stretch: int, pieces: list[tuple[int, int]]
+) -> None:
     whole = file.read_bytes()
     with file.open("rb", buffering=0) as handle:
         mapped, read = loader(handle, SIZE), plain(handle, SIZE)
@@ -76,7 +86,7 @@ def test_plain_reads_where_the_system_cannot(file: Path, fault: Exception, monke
 @pytest.mark.parametrize("make", [loader, plain])
 @pytest.mark.parametrize("left", [0, 1, PAGE, 2 * PAGE - 1, 2 * PAGE + 5, SIZE - 1])
 def test_file_that_is_cut_is_an_error(
-    make: Callable[[BinaryIO, int], Load], left: int, tmp_path: Path, file: Path
+    make: Callable[[BinaryIO, int], Load], left: int, tmp_path: Path, file: Path, stretch: int
 ) -> None:
     path = tmp_path / "cut"
     path.write_bytes(file.read_bytes())
@@ -91,6 +101,17 @@ def test_file_that_is_cut_is_an_error(
         assert load(0, left).tobytes() == file.read_bytes()[:left]
 
 
+def test_what_follows_a_piece_may_be_cut_off(tmp_path: Path, file: Path, stretch: int) -> None:
+    """Then the piece itself is still right, though more than it is loaded at once."""
+    path = tmp_path / "cut"
+    path.write_bytes(file.read_bytes())
+    with path.open("rb", buffering=0) as handle:
+        load = loader(handle, SIZE)
+        load(3 * PAGE, 10)
+        os.truncate(path, PAGE + 7)
+        assert load(0, PAGE).tobytes() == file.read_bytes()[:PAGE]
+
+
 @needs_populate
 def test_page_that_cannot_be_read_is_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(mmap.mmap):
@@ -99,6 +120,7 @@ def test_page_that_cannot_be_read_is_an_error(file: Path, monkeypatch: pytest.Mo
                 raise OSError(errno.EFAULT, "a page could not be had")
             super().madvise(option, start, length)
 
+    monkeypatch.setattr(_pieces, "_STRETCH_BYTES", PAGE)
     monkeypatch.setattr(_pieces.mmap, "mmap", Broken)
     with file.open("rb", buffering=0) as handle:
         load = loader(handle, SIZE)
