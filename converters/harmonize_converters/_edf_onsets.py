@@ -35,44 +35,34 @@ def parse_onsets(starts: np.ndarray) -> np.ndarray:
     """Onsets in s, float64 (record,), from each record's first annotation signal, uint8 (record, byte). NaN
     where a record does not begin with a time-keeping list.
 
-    Plain numbers ("+12.5" and two bytes 0x14) are read column by column, all of one length and one place of the
-    point at once; all else is left to ``first_onset``.
+    Plain numbers ("+12.5" and two bytes 0x14) are read byte by byte of all records at once; all else is left to
+    ``first_onset``.
     """
-    head = starts[:, : _EXACT_DIGITS + 4]  # sign, point, end marks
-    ends = (head[:, :-1] == 0x14) & (head[:, 1:] == 0x14)
-    end = ends.argmax(axis=1)  # 0 where there is none: no number
-    body = head[:, : max(1, int(end.max(initial=0)))]
-    points = body == ord(".")
-    point = np.where(points.any(axis=1), np.minimum(points.argmax(axis=1), end), end)
-    onsets, plain = np.empty(len(head)), np.zeros(len(head), bool)
-    # Records of one form follow each other: onsets only grow.
-    cuts = np.flatnonzero((np.diff(end) != 0) | (np.diff(point) != 0)) + 1
-    for first, stop in pairwise([0, *cuts.tolist(), len(head)]):
-        if stop > first:
-            rows = slice(first, stop)
-            onsets[rows], plain[rows] = _plain_numbers(body[rows], int(end[first]), int(point[first]))
+    columns = np.ascontiguousarray(starts[:, : _EXACT_DIGITS + 4].T)  # sign, point, end marks
+    n = len(starts)
+    value, before, behind = np.zeros((3, n), np.int64)  # digits as a number, and how many on each side of the point
+    inside, plain, point = np.ones(n, bool), np.ones(n, bool), np.zeros(n, bool)
+    for number, (column, after) in enumerate(pairwise(columns)):
+        inside &= (column != 0x14) | (after != 0x14)
+        if not inside.any():
+            break
+        digit = column - np.uint8(ord("0"))  # what is no digit is above 9
+        is_digit = inside & (digit <= 9)
+        is_point = inside & (column == ord(".")) & ~point
+        is_sign = (column == ord("+")) | (column == ord("-")) if number == 0 else False
+        plain &= ~inside | is_digit | is_point | is_sign
+        value = np.where(is_digit, value * 10 + digit, value)
+        before += is_digit & ~point
+        behind += is_digit & point
+        point |= is_point
+    plain &= ~inside & (before >= 1) & (before + behind <= _EXACT_DIGITS)
+    onsets: np.ndarray = value / 10.0**behind
+    if n and len(columns):
+        onsets = np.where(columns[0] == ord("-"), -onsets, onsets)
     for record in np.flatnonzero(~plain):
         onset_s = first_onset(starts[record].tobytes())
         onsets[record] = np.nan if onset_s is None else onset_s
     return onsets
-
-
-def _plain_numbers(head: np.ndarray, end: int, point: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of one form, their point at column ``point`` (``end``: none), and which rows hold such a number."""
-    first = head[:, :1]
-    minus = (first == ord("-")).ravel()
-    signed = (first == ord("+")).ravel() | minus
-    digits = head[:, :end] - np.uint8(ord("0"))  # what is no digit is above 9
-    if point < end:
-        digits = np.delete(digits, point, axis=1)
-    n_digits = digits.shape[1] - signed
-    plain = (n_digits >= 1) & (n_digits <= _EXACT_DIGITS) & (point - signed >= 1)
-    wrong = digits > 9
-    plain &= ~wrong[:, 1:].any(axis=1) & (signed | ~wrong[:, :1].any(axis=1))
-    digits = np.where(wrong, 0, digits)[:, -_EXACT_DIGITS - 1 :]
-    value = digits @ (10 ** np.arange(digits.shape[1], dtype=np.int64)[::-1])
-    scaled = value / 10.0 ** max(0, end - point - 1)
-    return np.where(minus, -scaled, scaled), np.asarray(plain)
 
 
 def tolerance_s(record_s: float, most_samples: int) -> float:
