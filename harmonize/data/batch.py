@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, default_collate
 
 from harmonize.data.domain_columns import DomainColumns
 from harmonize.data.domains import Codes, encode
+from harmonize.data.reader import Chunks
 
 Sample = dict[str, Any]
 
@@ -80,8 +81,13 @@ class BatchDataset(Dataset[Sample], ABC):
     def __len__(self) -> int: ...
 
     @abstractmethod
+    def read(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> Sequence[Sample]:
+        """Samples by number, int64 (sample,), as views of one batch; ``chunks`` says for each where its decoded chunks
+        are kept, so that batches of a stream can share them."""
+
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """Samples that are views of one batch."""
+        return self.read(np.asarray(indices, np.int64), [Chunks()] * len(indices))
 
     def __getitem__(self, index: int) -> Sample:
         if not -len(self) <= index < len(self):
@@ -95,11 +101,11 @@ class BatchDataset(Dataset[Sample], ABC):
         whole: Sample = default_collate(list(samples))
         return whole
 
-    def _batch(self, columns: dict[str, np.ndarray], rows: np.ndarray) -> Sequence[Sample]:
+    def _batch(self, columns: Mapping[str, np.ndarray | torch.Tensor], rows: np.ndarray) -> Sequence[Sample]:
         """Arrays and the domain columns of ``rows`` as samples; tensors share the arrays' memory."""
         whole: Sample = {
-            name: torch.from_numpy(np.ascontiguousarray(column))
-            for name, column in (columns | self._domains.gather(rows)).items()
+            name: column if isinstance(column, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(column))
+            for name, column in {**columns, **self._domains.gather(rows)}.items()
         }
         whole["recording_id"] = self._domains.recording_id[rows].tolist()
         batch = Batch(whole, len(rows))

@@ -11,7 +11,7 @@ import polars as pl
 from harmonize.data.batch import BatchDataset, Sample
 from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import select, with_labels
-from harmonize.data.reader import ArrayReader
+from harmonize.data.reader import ArrayReader, Chunks
 from harmonize.store import Store, open_store
 from harmonize.store.place import Place, at_once
 from harmonize.store.views import ImageView, read_document
@@ -95,9 +95,8 @@ class PatchDataset(BatchDataset):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
-        """Samples that are views of one batch."""
-        wanted = np.asarray(indices, np.int64)
+    def read(self, wanted: np.ndarray, chunks: Sequence[Chunks]) -> Sequence[Sample]:
+        """Patches by number; see ``BatchDataset.read``."""
         rows = np.searchsorted(self._ends, wanted, side="right")
         shape = (len(wanted), 1, *self.patch)
         image, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)

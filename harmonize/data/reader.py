@@ -1,9 +1,10 @@
-"""Open arrays of one process: opened when first read, never carried over a fork or a pickle."""
+"""Open arrays of one process (opened when first read, never carried over a fork or a pickle), and decoded chunks."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,67 @@ from harmonize.store.sharded import ShardedArray
 OPEN_ARRAYS = 256
 
 
-Chunk = tuple[str, int]
-"""The path of ``samples`` below the store, and the number of an inner chunk along time."""
+Chunk = tuple[str, tuple[int, ...]]
+"""The path of an array below the store, and the index of an inner chunk."""
+Span = tuple[str, int, int]
+"""The path of ``samples`` below the store, first sample and end."""
+
+
+class Chunks:
+    """Decoded chunks that are kept as long as this is: each is read once, by the thread that asks first."""
+
+    def __init__(self) -> None:
+        self._known: dict[Chunk, np.ndarray | None] = {}  # None: on its way
+        self._changed = threading.Condition()
+        self._waiting = 0
+
+    def __call__(self, chunk: Chunk, read: Callable[[tuple[int, ...]], np.ndarray]) -> np.ndarray:
+        """The decoded chunk; ``read`` makes it from its index where it is not here yet."""
+        found = self._known.get(chunk)
+        while found is None:
+            if self.claim(chunk):
+                try:
+                    found = read(chunk[1])
+                except BaseException:
+                    self.give_up(chunk)
+                    raise
+                self.put(chunk, found)
+            else:
+                found = self._wait(chunk)
+        return found
+
+    def claim(self, chunk: Chunk) -> bool:
+        """Whether nobody has the chunk or reads it yet; who claims one must ``put`` it or ``give_up``."""
+        if chunk in self._known:
+            return False
+        with self._changed:
+            if chunk in self._known:
+                return False
+            self._known[chunk] = None
+            return True
+
+    def put(self, chunk: Chunk, decoded: np.ndarray) -> None:
+        """A chunk that was claimed."""
+        self._known[chunk] = decoded
+        self._wake()
+
+    def give_up(self, chunk: Chunk) -> None:
+        """Leave a chunk that was claimed to whoever waits for it or asks later."""
+        self._known.pop(chunk, None)
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting:  # raised before the waiting thread looks again, so nobody is missed
+            with self._changed:
+                self._changed.notify_all()
+
+    def _wait(self, chunk: Chunk) -> np.ndarray | None:
+        """The chunk when it is here; None where it was given up."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.wait_for(lambda: self._known.get(chunk, self) is not None)
+            self._waiting -= 1
+        return self._known.get(chunk)
 
 
 class ArrayReader:
@@ -42,26 +102,34 @@ class ArrayReader:
             self._arrays, self._pid = Recent(OPEN_ARRAYS, self._open), os.getpid()
         return self._arrays
 
-    def read_ahead(self, spans: Iterable[tuple[str, int, int]]) -> dict[Chunk, np.ndarray]:
-        """Decoded chunks of ``samples`` that a batch needs, from an object store: those of a shard together, and
-        shards at the same time. ``spans`` are (path, first sample, end). From a local folder none: there, a chunk is
-        best read at the moment when it is used."""
-        if isinstance(self._root, Path):
-            return {}
-        wanted = list(spans)
-        paths = list(dict.fromkeys(path for path, _, _ in wanted))
+    @property
+    def is_local(self) -> bool:
+        """Whether the store is a folder: there, a chunk is best read at the moment when it is used."""
+        return isinstance(self._root, Path)
+
+    def read_ahead(self, wanted: Iterable[tuple[Span, Chunks]]) -> None:
+        """Read the chunks of spans from an object store, each into its ``Chunks``: those of a shard together, and
+        shards at the same time. Those that are there or on their way are left alone."""
+        wanted = list(wanted)
+        paths = list(dict.fromkeys(span[0] for span, _ in wanted))
         arrays = dict(zip(paths, at_once(self._root, self._of_this_process(), paths), strict=True))
-        shards: dict[tuple[str, tuple[int, ...]], dict[Chunk, None]] = {}
-        for path, start, stop in wanted:
+        shards: dict[tuple[str, tuple[int, ...]], list[tuple[Chunk, Chunks]]] = {}
+        for (path, start, stop), into in wanted:
             array = arrays[path]
             for number in range(start // array.chunk[1], -(-stop // array.chunk[1])):
-                shards.setdefault((path, array.shard_of((0, number))), {})[path, number] = None
+                if into.claim((path, (0, number))):
+                    shards.setdefault((path, array.shard_of((0, number))), []).append(((path, (0, number)), into))
 
-        def read(ours: list[Chunk]) -> list[np.ndarray]:
-            return list(arrays[ours[0][0]].read_chunks([(0, number) for _, number in ours]))
+        def read(ours: list[tuple[Chunk, Chunks]]) -> None:
+            rest = iter(ours)
+            try:
+                found = arrays[ours[0][0][0]].read_chunks([index for (_, index), _ in ours])
+                for decoded in found:
+                    chunk, into = next(rest)
+                    into.put(chunk, decoded)
+            except BaseException:
+                for chunk, into in rest:
+                    into.give_up(chunk)
+                raise
 
-        grouped = [list(chunks) for chunks in shards.values()]
-        found: dict[Chunk, np.ndarray] = {}
-        for ours, decoded in zip(grouped, at_once(self._root, read, grouped), strict=True):
-            found.update(zip(ours, decoded, strict=True))
-        return found
+        at_once(self._root, read, list(shards.values()))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
 from harmonize.data.batch import BatchDataset, Sample
 from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import select, with_labels
 from harmonize.data.index import index_windows, samples_of
-from harmonize.data.reader import ArrayReader, Chunk
-from harmonize.data.resample import Resampling, resample, resampling
+from harmonize.data.reader import Chunks
+from harmonize.data.resample import resampling
+from harmonize.data.window_reader import WindowReader
 from harmonize.store import Store, open_store
-from harmonize.store.calibrate import calibrate
 from harmonize.store.place import Place
 
 
@@ -46,6 +47,9 @@ class WindowDataset(BatchDataset):
         More columns to put into samples as codes ("device_model", "fold", a label).
     transform
         Applied to each sample (a dict) before it is returned.
+    dtype
+        Of ``signal``: ``torch.float32``, ``torch.float16`` or ``torch.bfloat16``. None: native integers with
+        ``scale``, ``offset`` and ``missing`` float64 (channel,), for ``decode`` on a GPU.
 
     Samples are dicts: ``signal`` float32 (channel, time) in canonical units, missing samples NaN;
     ``channel_mask`` bool (channel,); int64 codes ``dataset``, ``site``, ``device``, ``subject``, ``sex``
@@ -72,6 +76,7 @@ class WindowDataset(BatchDataset):
         target: str | None = None,
         domains: Sequence[str] = (),
         transform: Callable[[Sample], Sample] | None = None,
+        dtype: torch.dtype | None = torch.float32,
     ) -> None:
         store = store if isinstance(store, Store) else open_store(store)
         self._opened, self._choice = (store.path, store.version), (where, channels)
@@ -87,11 +92,12 @@ class WindowDataset(BatchDataset):
         if len(self._index) == 0:
             raise ValueError(f"no stream is as long as a window of {window} s")
         super().__init__(domain_columns(table, target, domains), transform)
-        self._parts = [f"{part}/samples" for part in table["part"]]
-        self._maps = _ChannelMaps(table, self.channels)
+        self.dtype = dtype
         rates = [Fraction(n, d) for n, d in table.select("rate_num", "rate_den").iter_rows()]
-        self._resampling = [resampling(one, self.rate_hz) for one in rates]
-        self._reader = ArrayReader(store.path)
+        plans = [resampling(one, self.rate_hz) for one in rates]
+        self._reader = WindowReader(
+            store.path, table, self._index, self.channels, plans, self.n_samples, native=dtype is None
+        )
 
     def __len__(self) -> int:
         return len(self._index)
@@ -99,113 +105,37 @@ class WindowDataset(BatchDataset):
     def row_sizes(self) -> np.ndarray:
         """Windows of each stream."""
         per_run = np.diff(self._index.ends, prepend=0)
-        return np.bincount(self._index.stream, per_run, len(self._parts)).astype(np.int64)
+        return np.bincount(self._index.stream, per_run, len(self._domains.recording_id)).astype(np.int64)
 
     def _rows(self, field: str) -> pl.DataFrame:
         return _streams(open_store(*self._opened), *self._choice, field)
 
-    def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
-        """Samples that are views of one batch."""
-        windows = np.asarray(indices, np.int64)
-        run, first = self._index.locate(windows)
+    def read(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> Sequence[Sample]:
+        """Windows by number; see ``BatchDataset.read``."""
+        run, first = self._index.locate(numbers)
         stream = self._index.stream[run]
-        shape = (len(windows), len(self.channels), self.n_samples)
-        signal = np.zeros(shape, np.float32) if self._maps.any_absent else np.empty(shape, np.float32)
-        # In order of place, so that neighbours find the chunk decoded. A chunk lives for this batch only.
-        chunks = self._reader.read_ahead(self._spans(run, first))
-        origin = self._index.origin[run] + first
-        for i in np.lexsort((origin, stream)):
-            self._fill(signal[i], int(run[i]), int(first[i]), chunks)
-        start = self._index.onset_s[run] + first / self._index.rate_hz[run]
-        columns = {"signal": signal, "channel_mask": self._maps.present[stream], "start": start}
+        signal = torch.from_numpy(self._reader.read(run, first, chunks))
+        columns: dict[str, np.ndarray | torch.Tensor] = {
+            "signal": signal if self.dtype is None else signal.to(self.dtype),
+            "channel_mask": self._reader.maps.present[stream],
+            "start": self._index.onset_s[run] + first / self._index.rate_hz[run],
+        }
+        if self.dtype is None:
+            columns |= dict(zip(("scale", "offset", "missing"), self._reader.maps.terms(stream), strict=True))
         return self._batch(columns, stream)
 
-    def _fill(self, out: np.ndarray, run: int, first: int, chunks: dict[Chunk, np.ndarray]) -> None:
-        stream = int(self._index.stream[run])
-        plan = self._resampling[stream]
-        rows, places, scaling = self._maps[stream]
-        if plan is None:
-            digital = self._read(run, *self._span(run, first), chunks)
-            if rows is None:
-                calibrate(digital, *scaling, out)
-            else:
-                out[places] = calibrate(digital[rows], *scaling)
-            return
-        padded = self._padded(run, first, plan, chunks)
-        values = calibrate(padded if rows is None else padded[rows], *scaling)
-        out[slice(None) if places is None else places] = resample(values, plan, self.n_samples)
 
-    def _span(self, run: int, first: int) -> tuple[int, int]:
-        """The samples of a run that a window is made of, with the margin of the filter: it may reach over the ends."""
-        plan, stop = self._resampling[int(self._index.stream[run])], first + int(self._index.length[run])
-        return (first, stop) if plan is None else (first - plan.margin, stop + plan.margin + plan.down)
+def decode(batch: Sample, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Values of native integers, on the device where the batch is: signal * scale + offset, missing samples NaN.
 
-    def _spans(self, runs: np.ndarray, firsts: np.ndarray) -> Iterator[tuple[str, int, int]]:
-        """Where what is read of these windows lies: path of the array, first sample and end."""
-        for run, first in zip(runs.tolist(), firsts.tolist(), strict=True):
-            low, high = self._span(run, first)
-            low, high = max(0, low), min(int(self._index.run_samples[run]), high)
-            origin = int(self._index.origin[run])
-            yield self._parts[int(self._index.stream[run])], origin + low, origin + high
-
-    def _padded(self, run: int, first: int, plan: Resampling, chunks: dict[Chunk, np.ndarray]) -> np.ndarray:
-        """Native samples with the filter's margin, repeated at the run's ends (never across a gap)."""
-        low, high = self._span(run, first)
-        size = int(self._index.run_samples[run])
-        inside = self._read(run, max(0, low), min(size, high), chunks)
-        return np.pad(inside, ((0, 0), (max(0, -low), max(0, high - size))), mode="edge")
-
-    def _read(self, run: int, start: int, stop: int, chunks: dict[Chunk, np.ndarray]) -> np.ndarray:
-        """Native samples (channel, time) of a run, each chunk decoded once a batch."""
-        path = self._parts[int(self._index.stream[run])]
-        array = self._reader(path)
-        origin = int(self._index.origin[run])
-        start, stop, size = origin + start, origin + stop, array.chunk[1]
-        pieces = []
-        for number in range(start // size, -(-stop // size)):
-            chunk = chunks.get((path, number))
-            if chunk is None:
-                chunk = chunks[path, number] = array.read_chunk((0, number))
-            low = number * size
-            pieces.append(chunk[:, max(start, low) - low : min(stop, low + size) - low])
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
-
-
-Scaling = tuple[np.ndarray, np.ndarray, np.ndarray | None]
-ChannelMap = tuple[np.ndarray | None, np.ndarray | None, Scaling]
-"""Rows to take from a stream, places to put them (None, None: all as they are), and their scaling."""
-
-
-class _ChannelMaps:
-    """For each stream its ``ChannelMap``, shared where streams are alike."""
-
-    def __init__(self, table: pl.DataFrame, channels: Sequence[str]) -> None:
-        places = {name: place for place, name in enumerate(channels)}
-        known: dict[tuple[Any, ...], int] = {}
-        self._maps: list[ChannelMap] = []
-        self._which = np.empty(len(table), np.int64)
-        present = []
-        columns = table.select("channels", "scale", "offset", "missing")
-        for row, (names, scale, offset, missing) in enumerate(columns.iter_rows()):
-            key = (tuple(names), tuple(scale), tuple(offset), tuple(missing))
-            if key not in known:
-                known[key] = len(self._maps)
-                take = {name: i for i, name in reversed(list(enumerate(names))) if name in places}
-                rows = np.array([take[name] for name in channels if name in take], np.int64)
-                put = np.array([places[name] for name in channels if name in take], np.int64)
-                gone = np.array([np.nan if value is None else value for value in missing], np.float64)[rows]
-                scaling = (np.array(scale)[rows], np.array(offset)[rows], None if np.isnan(gone).all() else gone)
-                same = len(rows) == len(names) == len(channels) and np.array_equal(rows, np.arange(len(rows)))
-                self._maps.append((None, None, scaling) if same else (rows, put, scaling))
-                mask = np.zeros(len(channels), bool)
-                mask[put] = True
-                present.append(mask)
-            self._which[row] = known[key]
-        self.present: np.ndarray = np.array(present)[self._which]
-        self.any_absent = not self.present.all()
-
-    def __getitem__(self, stream: int) -> ChannelMap:
-        return self._maps[int(self._which[stream])]
+    ``batch`` is a batch or sample of a data set with ``dtype=None``. As on the CPU, the arithmetic is float32 up to 16
+    bits, else float64.
+    """
+    signal = batch["signal"]
+    kind = torch.float32 if signal.element_size() <= 2 else torch.float64
+    scale, offset = (batch[name].unsqueeze(-1).to(kind) for name in ("scale", "offset"))
+    values: torch.Tensor = (signal * scale).add_(offset)
+    return values.masked_fill_(signal == batch["missing"].unsqueeze(-1), torch.nan).to(dtype)
 
 
 def _streams(

@@ -1,32 +1,53 @@
-"""From native integers to values: one function for every reader."""
+"""From native integers to values: one place for every reader."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+Term = np.ndarray | np.floating[Any]
 
-def calibrate(
-    digital: np.ndarray,
-    scale: np.ndarray,
-    offset: np.ndarray,
-    missing: np.ndarray | None = None,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
-    """float32 values (channel, time) = digital * scale + offset; ``missing`` samples become NaN.
+
+class Calibration:
+    """float32 values (channel, time) = digital * scale + offset; missing samples become NaN.
 
     ``scale`` and ``offset`` are float64 (channel,). ``missing`` is float64 (channel,) with NaN for
     channels without a missing value, or None. Up to 16 bits the arithmetic is float32, whose rounding
     is below 0.005 of a digital step; wider samples are scaled in float64.
     """
-    if out is None:
-        out = np.empty(digital.shape, np.float32)
-    kind = np.float32 if digital.dtype.itemsize <= 2 else np.float64
-    target = out if kind is np.float32 else np.empty(digital.shape, kind)
-    np.multiply(digital, scale.astype(kind)[:, None], out=target, casting="unsafe")
-    if offset.any():
-        target += offset.astype(kind)[:, None]
-    if target is not out:
-        out[...] = target
-    if missing is not None:
-        out[digital == missing[:, None]] = np.nan
+
+    def __init__(self, scale: np.ndarray, offset: np.ndarray, missing: np.ndarray | None = None) -> None:
+        self.scale, self.offset = scale, offset
+        self.missing = None if missing is None or np.isnan(missing).all() else missing
+        self._single = _term(scale, np.float32), _term(offset, np.float32) if offset.any() else None
+        self._double = _term(scale, np.float64), _term(offset, np.float64) if offset.any() else None
+
+    def __call__(self, digital: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Values of ``digital`` (channel, time), put into ``out`` where it is given."""
+        if out is None:
+            out = np.empty(digital.shape, np.float32)
+        if digital.dtype.itemsize <= 2:
+            _scale(digital, *self._single, out)
+        else:
+            out[...] = _scale(digital, *self._double, np.empty(digital.shape, np.float64))
+        if self.missing is not None:
+            out[digital == self.missing[:, None]] = np.nan
+        return out
+
+
+def _term(values: np.ndarray, kind: type[np.floating[Any]]) -> Term:
+    """A column, or one number where all channels have the same: that takes half the time."""
+    same = len(values) > 0 and (values == values[0]).all()
+    return kind(values[0]) if same else values.astype(kind)[:, None]
+
+
+def _scale(digital: np.ndarray, scale: Term, offset: Term | None, out: np.ndarray) -> np.ndarray:
+    if isinstance(scale, np.ndarray):
+        out[...] = digital  # by itself: numpy converts in small pieces where it multiplies rows too
+        out *= scale
+    else:
+        np.multiply(digital, scale, out=out, dtype=out.dtype, casting="unsafe")
+    if offset is not None:
+        out += offset
     return out

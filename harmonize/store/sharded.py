@@ -20,7 +20,7 @@ from harmonize.store.place import Place
 from harmonize.store.recent import Recent
 from harmonize.store.shard_bytes import ShardBytes, open_shard
 
-_ABSENT = np.uint64(2**64 - 1)
+_ABSENT = 2**64 - 1
 _CRC_BYTES = 4
 _OPEN_SHARDS = 64
 
@@ -83,7 +83,7 @@ class ShardedArray:
         self._decode = _decoder(config["codecs"])
         self._shards = Recent(_OPEN_SHARDS, self._open_shard)
 
-    def _open_shard(self, key: tuple[int, ...]) -> tuple[ShardBytes, np.ndarray]:
+    def _open_shard(self, key: tuple[int, ...]) -> tuple[ShardBytes, list[int]]:
         file = self._path / "c" / self._separator.join(map(str, key))
         index_bytes = 16 * int(np.prod(self._per_shard))
         try:
@@ -95,7 +95,7 @@ class ShardedArray:
             raise CorruptShardError(f"shard {key} of {self._name} is shorter than its index")
         if google_crc32c.value(raw[:-_CRC_BYTES]) != int.from_bytes(raw[-_CRC_BYTES:], "little"):
             raise CorruptShardError(f"the index of shard {key} of {self._name} fails its checksum")
-        return shard, np.frombuffer(raw, "<u8", count=index_bytes // 8).reshape(*self._per_shard, 2)
+        return shard, np.frombuffer(raw, "<u8", count=index_bytes // 8).tolist()
 
     @property
     def _name(self) -> str:
@@ -128,14 +128,17 @@ class ShardedArray:
         except (RuntimeError, ValueError) as error:
             raise CorruptShardError(f"chunk {index} of {self._name} does not decode") from error
 
-    def _span(self, index: tuple[int, ...], table: np.ndarray, shard_bytes: int) -> tuple[int, int]:
+    def _span(self, index: tuple[int, ...], table: list[int], shard_bytes: int) -> tuple[int, int]:
         """Where a chunk lies in its shard: its first byte and its size."""
-        start, size = table[tuple(i % n for i, n in zip(index, self._per_shard, strict=True))]
+        place = 0
+        for i, n in zip(index, self._per_shard, strict=True):
+            place = place * n + i % n
+        start, size = table[2 * place], table[2 * place + 1]
         if start == _ABSENT:
             raise MissingChunkError(f"chunk {index} of {self._name} is not there")
-        if int(start) + int(size) > shard_bytes:
+        if start + size > shard_bytes:
             raise CorruptShardError(f"chunk {index} of {self._name} lies outside its shard")
-        return int(start), int(size)
+        return start, size
 
     def read(self, region: Sequence[tuple[int, int]]) -> np.ndarray:
         """A box, as (start, stop) for each axis. Raises ``IndexError`` outside the array."""

@@ -11,20 +11,20 @@ from typing import Any
 import numpy as np
 import zarr
 
-from harmonize.store.calibrate import calibrate
+from harmonize.store.calibrate import Calibration
 from harmonize.store.errors import StoreError
 from harmonize.store.object_path import answers
 from harmonize.store.place import Place, open_group
 from harmonize.store.sharded import ShardedArray
-from harmonize_schemas import Image, Recording, SignalStream
+from harmonize_schemas import Channel, Image, Recording, SignalStream
 
 
-def scaling(channels: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """``scale``, ``offset`` and ``missing`` of channels as ``calibrate`` takes them."""
+def calibration(channels: Sequence[Channel]) -> Calibration:
+    """The ``Calibration`` of channels."""
     missing = np.array([np.nan if c.missing_value is None else c.missing_value for c in channels], np.float64)
     scale = np.array([channel.scale for channel in channels], np.float64)
     offset = np.array([channel.offset for channel in channels], np.float64)
-    return scale, offset, None if np.isnan(missing).all() else missing
+    return Calibration(scale, offset, missing)
 
 
 class SignalView:
@@ -48,7 +48,7 @@ class SignalView:
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         """float32 values (channel, time) in each channel's ``unit``; missing samples are NaN."""
-        return calibrate(self.digital(start, stop), *scaling(self.meta.channels))
+        return calibration(self.meta.channels)(self.digital(start, stop))
 
 
 class ImageView:

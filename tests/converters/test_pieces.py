@@ -53,9 +53,7 @@ def stretch(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # which changes nothing between examples
 @given(pieces=st.lists(st.tuples(st.integers(0, SIZE), st.integers(0, SIZE)), max_size=20))
-def test_map_and_plain_reads_are_the_files_bytes(
-    file: Path, stretch: int, pieces: list[tuple[int, int]]
-) -> None:
+def test_map_and_plain_reads_are_the_files_bytes(file: Path, stretch: int, pieces: list[tuple[int, int]]) -> None:
     whole = file.read_bytes()
     with file.open("rb", buffering=0) as handle:
         mapped, read = loader(handle, SIZE), plain(handle, SIZE)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harmonize.store import geometry
-from harmonize.store.calibrate import calibrate
+from harmonize.store.calibrate import Calibration
 from harmonize.store.geometry import Grid
 from harmonize.store.parts import PlaneWriter, SampleWriter, SignalPart
 from harmonize.store.shards import Codec, ShardWriter, create_array
@@ -122,13 +122,16 @@ def test_an_image_is_ome_zarr(tmp_path) -> None:
     assert group.attrs["harmonize"]["affine_ijk_to_ras_mm"] == [list(row) for row in affine]
 
 
+@pytest.mark.parametrize("sign", [1, -1], ids=["alike", "unlike"])
 @given(st.sampled_from(["int8", "int16", "int32"]), st.floats(1e-6, 1e3), st.floats(-1e5, 1e5), st.integers(0, 99))
-def test_calibration_is_exact_to_a_small_part_of_a_step(dtype, scale, offset, seed) -> None:
+def test_calibration_is_exact_to_a_small_part_of_a_step(sign, dtype, scale, offset, seed) -> None:
+    """Of channels with one scale and offset, which take a way of their own, and of channels that differ."""
+    scales, offsets = np.array([scale, sign * scale]), np.array([offset, offset if sign == 1 else 0.0])
     digital = noise((2, 50), dtype, seed)
     digital[0, 0] = np.iinfo(dtype).min
     missing = np.array([float(np.iinfo(dtype).min), np.nan])
-    values = calibrate(digital, np.array([scale, -scale]), np.array([offset, 0.0]), missing)
-    exact = digital.astype(np.float64) * np.array([[scale], [-scale]]) + np.array([[offset], [0.0]])
+    values = Calibration(scales, offsets, missing)(digital)
+    exact = digital.astype(np.float64) * scales[:, None] + offsets[:, None]
     assert np.isnan(values[0, 0])
     gone = digital == missing[:, None]
     # float32 has 24 bits: half a unit in the last place each for scale, product, offset and sum.

@@ -1,0 +1,87 @@
+"""Which rows of a stream go to which channels of a batch, and their calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from harmonize.store.calibrate import Calibration
+
+Rows = slice | np.ndarray
+
+
+@dataclass(frozen=True)
+class ChannelMap:
+    """``rows`` of a stream go to ``places`` among the channels wanted; ``calibration`` is that of these rows."""
+
+    rows: Rows
+    places: Rows
+    calibration: Calibration
+
+
+class ChannelMaps:
+    """For each stream of a table (columns of ``Store.streams``) its ``ChannelMap``, shared where streams are alike.
+
+    ``present`` is bool (stream, channel): which channels a stream has.
+    """
+
+    def __init__(self, table: pl.DataFrame, channels: Sequence[str]) -> None:
+        known: dict[tuple[Any, ...], int] = {}
+        self._maps: list[ChannelMap] = []
+        which = np.empty(len(table), np.int64)
+        present = []
+        columns = table.select("channels", "scale", "offset", "missing")
+        for stream, (names, *terms) in enumerate(columns.iter_rows()):
+            key = (tuple(names), *(tuple(one) for one in terms))
+            if key not in known:
+                known[key] = len(self._maps)
+                mapped, mask = _channel_map(channels, names, *terms)
+                self._maps.append(mapped)
+                present.append(mask)
+            which[stream] = known[key]
+        self.which = which
+        self.present: np.ndarray = np.array(present)[which]
+        self.any_absent = not self.present.all()
+
+    def __getitem__(self, stream: int) -> ChannelMap:
+        return self._maps[int(self.which[stream])]
+
+    def terms(self, streams: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``scale``, ``offset`` (1 and 0 where a channel is absent) and ``missing`` (NaN: none) of streams, float64
+        (stream, channel)."""
+        n = self.present.shape[1]
+        table = np.tile(np.array([[1.0], [0.0], [np.nan]]), (len(self._maps), 1, n))
+        for row, one in zip(table, self._maps, strict=True):
+            row[0, one.places], row[1, one.places] = one.calibration.scale, one.calibration.offset
+            if one.calibration.missing is not None:
+                row[2, one.places] = one.calibration.missing
+        scale, offset, missing = table[self.which[streams]].transpose(1, 0, 2)
+        return scale, offset, missing
+
+
+def _channel_map(
+    channels: Sequence[str],
+    names: Sequence[str],
+    scale: Sequence[float],
+    offset: Sequence[float],
+    missing: Sequence[float | None],
+) -> tuple[ChannelMap, np.ndarray]:
+    """The map of one stream, and which channels it has. Of a name that repeats, the first counts."""
+    row_of = {name: row for row, name in reversed(list(enumerate(names)))}
+    found = [(row_of[name], place) for place, name in enumerate(channels) if name in row_of]
+    rows, places = (np.array(one, np.int64) for one in zip(*found, strict=True))
+    gone = np.array([np.nan if value is None else value for value in missing], np.float64)
+    calibration = Calibration(np.array(scale, np.float64)[rows], np.array(offset, np.float64)[rows], gone[rows])
+    mask = np.zeros(len(channels), bool)
+    mask[places] = True
+    return ChannelMap(_as_slice(rows), _as_slice(places), calibration), mask
+
+
+def _as_slice(numbers: np.ndarray) -> Rows:
+    """Numbers that follow each other as a slice, which takes a view and no copy."""
+    first = int(numbers[0])
+    return slice(first, first + len(numbers)) if (np.diff(numbers) == 1).all() else numbers

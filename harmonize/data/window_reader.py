@@ -1,0 +1,139 @@
+"""Windows from a store: each decoded chunk goes straight into the batch, calibrated on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import polars as pl
+
+from harmonize.data.channel_maps import ChannelMaps, Rows
+from harmonize.data.index import WindowIndex
+from harmonize.data.reader import ArrayReader, Chunks, Span
+from harmonize.data.resample import Resampling, resample
+from harmonize.store.calibrate import Calibration
+from harmonize.store.place import Place
+
+
+class WindowReader:
+    """Reads the windows of an index into one array.
+
+    Parameters
+    ----------
+    root
+        Where the store lies.
+    table
+        One row a stream: ``part``, and what ``ChannelMaps`` takes.
+    index, channels, resampling, n_samples
+        The windows; canonical names wanted; how each stream goes to the rate wanted (None: as it is); samples
+        of a window then.
+    native
+        Give native integers instead of values; all streams must then have one dtype and the rate wanted.
+    """
+
+    def __init__(
+        self,
+        root: Place,
+        table: pl.DataFrame,
+        index: WindowIndex,
+        channels: Sequence[str],
+        resampling: Sequence[Resampling | None],
+        n_samples: int,
+        native: bool = False,
+    ) -> None:
+        self._reader = ArrayReader(root)
+        self._index, self._resampling, self._n_samples = index, resampling, n_samples
+        self.maps = ChannelMaps(table, channels)
+        paths = {path: number for number, path in enumerate(sorted(set(table["part"])))}
+        self._paths = [f"{path}/samples" for path in paths]
+        self._path_of = np.array([paths[path] for path in table["part"]], np.int64)
+        dtypes = {dtype for (dtype,) in table.select("dtype").unique().iter_rows()}
+        if native and (len(dtypes) > 1 or any(resampling)):
+            raise ValueError(f"native integers need one dtype and no resampling; there are {sorted(dtypes)}")
+        self._native = native
+        self.dtype = np.dtype(dtypes.pop() if native else np.float32)
+        margins = [(0, 0) if plan is None else (plan.margin, plan.margin + plan.down) for plan in resampling]
+        self._margins = np.array(margins, np.int64).T
+
+    @property
+    def place(self) -> np.ndarray:
+        """(stream, 2): where each stream lies, as a number of its part and its first sample there."""
+        first = np.full(len(self._path_of), np.iinfo(np.int64).max)
+        np.minimum.at(first, self._index.stream, self._index.origin)
+        return np.stack([self._path_of, first], axis=1)
+
+    def chunk_samples(self, stream: int) -> int:
+        """Samples of an inner chunk of the part that holds a stream."""
+        return self._reader(self._paths[int(self._path_of[stream])]).chunk[1]
+
+    def read(self, run: np.ndarray, first: np.ndarray, chunks: Sequence[Chunks]) -> np.ndarray:
+        """Windows by run and first sample in it, as (window, channel, time); ``chunks`` says for each window where its
+        decoded chunks are kept. float32 values, zero where a channel is absent; or native integers.
+
+        Raises ``StoreError`` where a chunk is missing or damaged.
+        """
+        stream = self._index.stream[run]
+        shape = (len(run), self.maps.present.shape[1], self._n_samples)
+        out = np.zeros(shape, self.dtype) if self.maps.any_absent else np.empty(shape, self.dtype)
+        low, high = self._bounds(run, first)
+        path = self._path_of[stream]
+        if not self._reader.is_local:
+            spans = self._spans(path, *self._clipped(run, low, high))
+            self._reader.read_ahead(zip(spans, chunks, strict=True))
+        # In order of place, so that neighbours find the chunk decoded.
+        begin = self._index.origin[run] + low
+        order = np.lexsort((begin, path)).tolist()
+        rows = [one.tolist() for one in (run, stream, path, low, high, begin)]
+        at = -1
+        for i in order:
+            run_, stream_, path_, low_, high_, begin_ = (one[i] for one in rows)
+            if path_ != at:
+                at, array = path_, self._reader(self._paths[path_])
+                name, size, read = self._paths[path_], array.chunk[1], array.read_chunk
+            one, plan, kept = self.maps[stream_], self._resampling[stream_], chunks[i]
+            if plan is not None:
+                n = int(self._index.run_samples[run_])
+                pieces = [
+                    kept((name, (0, number)), read)[one.rows, a:b]
+                    for number, a, b, _ in _pieces(begin_ + max(0, -low_), begin_ + min(high_, n) - low_, size)
+                ]
+                inside = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+                # Repeated at the run's ends: nothing is read across a gap.
+                padded = np.pad(inside, ((0, 0), (max(0, -low_), max(0, high_ - n))), mode="edge")
+                out[i, one.places] = resample(one.calibration(padded), plan, self._n_samples)
+                continue
+            for number, a, b, put in _pieces(begin_, begin_ + high_ - low_, size):
+                digital = kept((name, (0, number)), read)[one.rows, a:b]
+                self._put(digital, out[i, :, put : put + b - a], one.places, one.calibration)
+        return out
+
+    def _put(self, digital: np.ndarray, out: np.ndarray, places: Rows, calibration: Calibration) -> None:
+        if self._native:
+            out[places] = digital
+        elif isinstance(places, slice):
+            calibration(digital, out[places])
+        else:
+            out[places] = calibration(digital)
+
+    def _bounds(self, run: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """First sample and end, in their run, of what windows are made of: with the margin of the filter, so that they
+        may reach over the run's ends."""
+        before, behind = self._margins[:, self._index.stream[run]]
+        return first - before, first + self._index.length[run] + behind
+
+    def _clipped(self, run: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        origin = self._index.origin[run]
+        return origin + np.maximum(low, 0), origin + np.minimum(high, self._index.run_samples[run])
+
+    def _spans(self, path: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Iterator[Span]:
+        for number, a, b in zip(path.tolist(), start.tolist(), stop.tolist(), strict=True):
+            yield self._paths[number], a, b
+
+
+def _pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int, int, int]]:
+    """Samples from ``start`` to ``stop`` by chunks of ``size``: number of the chunk, first sample and end in it,
+    and how many samples lie before."""
+    for number in range(start // size, -(-stop // size)):
+        low = number * size
+        first = max(start, low)
+        yield number, first - low, min(stop, low + size) - low, first - start
