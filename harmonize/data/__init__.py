@@ -11,15 +11,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harmonize.data.patches import PatchDataset
     from harmonize.data.samplers import DomainBatchSampler, DomainSampler
-    from harmonize.data.windows import WindowDataset
+    from harmonize.data.stream import BatchStream, WindowStream
+    from harmonize.data.windows import WindowDataset, decode
 
-__all__ = ["DomainBatchSampler", "DomainSampler", "PatchDataset", "WindowDataset"]
+__all__ = [
+    "BatchStream",
+    "DomainBatchSampler",
+    "DomainSampler",
+    "PatchDataset",
+    "WindowDataset",
+    "WindowStream",
+    "decode",
+]
 
 _MODULES = {
+    "BatchStream": "stream",
     "DomainBatchSampler": "samplers",
     "DomainSampler": "samplers",
     "PatchDataset": "patches",
     "WindowDataset": "windows",
+    "WindowStream": "stream",
+    "decode": "windows",
 }
 
 

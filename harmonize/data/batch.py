@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import polars as pl
@@ -42,6 +42,17 @@ class Batch(Sequence[Sample]):
         return self._samples[index]
 
 
+class Placement(NamedTuple):
+    """How the items of a data set lie in its store, for a stream to choose an order."""
+
+    rank: np.ndarray
+    """int64 (row,): at which place each row comes when rows are sorted as they lie."""
+    item_bytes: float
+    """Decoded bytes that an item is made of, at most."""
+    per_chunk: float
+    """How many items begin in a decoded chunk."""
+
+
 class BatchDataset(Dataset[Sample], ABC):
     """A data set that is read by the batch; a single sample is a batch of one."""
 
@@ -76,6 +87,14 @@ class BatchDataset(Dataset[Sample], ABC):
     @abstractmethod
     def row_sizes(self) -> np.ndarray:
         """Items of each row; items are numbered row after row."""
+
+    @abstractmethod
+    def placement(self) -> Placement:
+        """How items lie in the store."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of which items there are: equal where numbers mean the same items."""
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -14,7 +14,9 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from itertools import islice
+from math import ceil
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -102,36 +104,25 @@ class BlockOrder:
         return self.n_windows // self.batch if self.drop_last else -(-self.n_windows // self.batch)
 
     @property
-    def fetch_factor(self) -> float:
-        """Windows of the pools that a batch is drawn from, in batches (f in ``design_effect``)."""
-        windows = min(self.pool * self.block * self.lanes, self.n_windows // self.workers)
-        return max(1.0, windows / self.batch)
-
-    @property
     def design_effect(self) -> float:
-        """By what factor the variance of a batch's mean exceeds that of a batch drawn at random, at most: if all
-        windows of a block were alike. 1 + (block - 1) / f (Kish 1965), f from ``fetch_factor``."""
-        return 1 + (self.block - 1) / self.fetch_factor
+        """By what factor the variance of a batch's mean exceeds that of a batch drawn at random, if all windows of a
+        block were alike and blocks were not: 1 + (how many others of its block a window expects to meet in its batch),
+        less what it would meet in a random batch (Kish 1965). Of lanes with pools of ``pool`` blocks."""
+        lane = self.n_windows // (self.lanes * self.workers)
+        others = (self.share - 1) / max(1, min(self.pool * self.block, lane) - 1)
+        at_random = (self.batch - 1) / max(1, self.n_windows - 1)
+        return 1 + (self.block - 1) * max(0.0, min(1.0, others) - at_random)
 
     def pieces(
         self, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1, stride: int = 1
     ) -> Iterator[list[Piece]]:
         """A rank's part of every ``stride``-th batch from ``start`` on, by the pools it comes from.
 
-        The last, short batch is filled up with the windows in front of it until ranks can share it equally.
-        Raises ``ValueError`` where ``batch`` does not divide by ``world``.
+        The last, short batch is filled up as ``share`` says, which also says what is refused.
         """
-        if self.batch % world:
-            raise ValueError(f"batches of {self.batch} cannot be shared equally by {world} ranks")
         epoch_order = _Epoch(self, seed, epoch)
-        full, part = self.n_windows // self.batch, self.batch // world
         for step in range(start, len(self), stride):
-            if step < full:
-                yield epoch_order.slots(step * self.batch + rank * part, part)
-            else:
-                rest = self.n_windows - full * self.batch
-                part = -(-rest // world)
-                yield epoch_order.slots(self.n_windows - (world - rank) * part, part)
+            yield epoch_order.slots(*share(self.n_windows, self.batch, step, rank, world))
 
     def batches(
         self, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1, stride: int = 1
@@ -163,7 +154,7 @@ class _Epoch:
             found += self._of_lane(group * order.lanes + lane, turn * order.share + at, n)
             first, count = first + n, count - n
         if count:
-            found.append(Piece(self._rest(np.arange(first - mixed, first - mixed + count)), None))
+            found += self._rest(np.arange(first - mixed, first - mixed + count))
         return found
 
     def _of_lane(self, lane: int, first: int, count: int) -> Iterator[Piece]:
@@ -227,14 +218,129 @@ class _Epoch:
         begin = bounds[:-1] + self._order._turns * self._order.share
         return begin, np.cumsum(bounds[1:] - begin)
 
-    def _rest(self, place: Ints) -> Ints:
+    def _rest(self, place: Ints) -> Iterator[Piece]:
         begin, ends = self._rests
         mixed = permute(place, int(ends[-1]), key(self._made, 3))
-        lane = np.searchsorted(ends, mixed, side="right")
-        inside = mixed - (np.append(0, ends)[lane])
-        windows = np.empty(len(place), np.int64)
-        for i, (one, at) in enumerate(zip(lane.tolist(), inside.tolist(), strict=True)):
-            place_in_lane = int(begin[one]) + at - self._start(self._bound(one, 0))
-            _, first, pool = self._pool_at(one, place_in_lane)
-            windows[i] = pool[place_in_lane - first]
-        return windows
+        lanes = np.searchsorted(ends, mixed, side="right")
+        inside = mixed - np.append(0, ends)[lanes] + begin[lanes]
+        for lane, at in zip(lanes.tolist(), inside.tolist(), strict=True):
+            yield from self._of_lane(lane, at - self._start(self._bound(lane, 0)), 1)
+
+
+class Order(Protocol):
+    """What a stream follows: ``BlockOrder``, or an ``InTurn``."""
+
+    @property
+    def batch(self) -> int:
+        """Items of a batch over all ranks."""
+
+    def __len__(self) -> int: ...
+
+    def pieces(
+        self, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1, stride: int = 1
+    ) -> Iterator[list[Piece]]:
+        """See ``BlockOrder.pieces``."""
+
+
+class Plan(Protocol):
+    """``harmonize.data.draws``: what the batches of a sampler are."""
+
+    @property
+    def batch(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def batches(self, seed: int, epoch: int, start: int, rank: int, world: int) -> Iterator[Ints]: ...
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """The batches of a sampler's plan, as an order."""
+
+    plan: Plan
+
+    @property
+    def batch(self) -> int:
+        return self.plan.batch
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def pieces(
+        self, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1, stride: int = 1
+    ) -> Iterator[list[Piece]]:
+        """See ``BlockOrder.pieces``."""
+        for windows in islice(self.plan.batches(seed, epoch, start, rank, world), 0, None, stride):
+            yield [Piece(windows, None)]
+
+
+@dataclass(frozen=True)
+class InTurn:
+    """All windows by number, unshuffled. The last, short batch as in ``BlockOrder.pieces``."""
+
+    n_windows: int
+    batch: int
+    drop_last: bool = False
+
+    def __len__(self) -> int:
+        return self.n_windows // self.batch if self.drop_last else -(-self.n_windows // self.batch)
+
+    def pieces(
+        self, seed: int, epoch: int, start: int = 0, rank: int = 0, world: int = 1, stride: int = 1
+    ) -> Iterator[list[Piece]]:
+        """See ``BlockOrder.pieces``."""
+        for step in range(start, len(self), stride):
+            low, count = share(self.n_windows, self.batch, step, rank, world)
+            yield [Piece(np.arange(low, low + count), None)]
+
+
+def share(n_windows: int, batch: int, step: int, rank: int, world: int) -> tuple[int, int]:
+    """First place and number of a rank's part of a batch. The last, short batch is filled up with the windows in front
+    of it until ranks can share it equally. Raises ``ValueError`` where ``batch`` does not divide by ``world``."""
+    if batch % world:
+        raise ValueError(f"batches of {batch} cannot be shared equally by {world} ranks")
+    end = min((step + 1) * batch, n_windows)
+    part = -(-(end - step * batch) // world)
+    low = end - (world - rank) * part
+    if low < 0:
+        raise ValueError(f"{n_windows} windows are fewer than {world} ranks")
+    return low, part
+
+
+_LANES = 8
+"""Lanes of a batch, where its size has so large a power of two as a divisor: ranks of one machine."""
+_BLOCKS = 4
+"""Blocks that a lane has at least: of fewer there is little to shuffle."""
+_CHUNKS = 8
+"""A block of so many chunks is as good as any larger one: an eighth more is decoded than is used."""
+
+
+def fit(
+    n_windows: int,
+    batch: int,
+    window_bytes: float,
+    per_chunk: float,
+    memory: float,
+    design_effect: float = 1.5,
+    workers: int = 1,
+    drop_last: bool = False,
+) -> BlockOrder:
+    """The order with the largest blocks, up to 8 chunks, whose pools fit ``memory`` bytes and keep ``design_effect``.
+
+    ``window_bytes`` is the decoded size of a window, ``per_chunk`` how many windows begin in a decoded chunk. Where not
+    even blocks of one window fit, these are taken: then there is nothing to trade.
+    """
+    whole = max(1, round(per_chunk))
+    sizes = [whole * k for k in range(_CHUNKS, 0, -1)] + [whole >> k for k in range(1, whole.bit_length())]
+    found = None
+    for block in sizes if sizes[-1] == 1 else [*sizes, 1]:
+        most = n_windows // (workers * block * _BLOCKS)
+        lanes = next((n for n in (_LANES, 4, 2) if batch % n == 0 and n <= most), 1)
+        fetch = max(1.0, (block - 1) / (design_effect - 1))
+        pool = max(1, ceil(batch * fetch / (block * lanes)))
+        found = BlockOrder(n_windows, batch, block, pool, lanes, workers, drop_last)
+        held = min(pool * block * lanes * workers, n_windows) * window_bytes * (1 + per_chunk / block)
+        if held <= memory and (block == 1 or lanes <= most):
+            break
+    assert found is not None
+    return found

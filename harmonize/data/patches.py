@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import polars as pl
 
-from harmonize.data.batch import BatchDataset, Sample
+from harmonize.data.batch import BatchDataset, Placement, Sample
 from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import select, with_labels
 from harmonize.data.reader import ArrayReader, Chunks
@@ -83,6 +84,24 @@ class PatchDataset(BatchDataset):
     def row_sizes(self) -> np.ndarray:
         """Patches of each image."""
         return np.diff(self._ends, prepend=0)
+
+    def placement(self) -> Placement:
+        """See ``BatchDataset.placement``."""
+        chunk = self._reader.chunk_shape(self._groups[0])
+        item_bytes = [np.prod(self.patch) * np.dtype(image.dtype).itemsize for image in self._images]
+        return Placement(
+            rank=np.argsort(np.argsort(self._groups, kind="stable")).astype(np.int64),
+            item_bytes=float(max(item_bytes)),
+            per_chunk=float(np.prod(chunk) / np.prod(self.patch)),
+        )
+
+    def fingerprint(self) -> str:
+        """See ``BatchDataset.fingerprint``."""
+        hashed = hashlib.sha256("\n".join(self._domains.recording_id).encode())
+        for axes in self._starts:
+            for starts in axes:
+                hashed.update(starts.tobytes() + b"|")
+        return hashed.hexdigest()
 
     def _rows(self, field: str) -> pl.DataFrame:
         return _images(open_store(*self._opened), self._where, field)

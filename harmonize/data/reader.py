@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from harmonize.data.buffers import Fresh
 from harmonize.store.place import Place, at_once
 from harmonize.store.recent import Recent
-from harmonize.store.sharded import ShardedArray
+from harmonize.store.sharded import Empty, ShardedArray
 
 OPEN_ARRAYS = 256
 
@@ -23,20 +24,24 @@ Span = tuple[str, int, int]
 
 
 class Chunks:
-    """Decoded chunks that are kept as long as this is: each is read once, by the thread that asks first."""
+    """Decoded chunks that are kept as long as this is: each is read once, by the thread that asks first.
 
-    def __init__(self) -> None:
+    ``memory`` is where they, and the batches made of them, get theirs.
+    """
+
+    def __init__(self, memory: Fresh | None = None) -> None:
+        self.memory = Fresh() if memory is None else memory
         self._known: dict[Chunk, np.ndarray | None] = {}  # None: on its way
         self._changed = threading.Condition()
         self._waiting = 0
 
-    def __call__(self, chunk: Chunk, read: Callable[[tuple[int, ...]], np.ndarray]) -> np.ndarray:
+    def __call__(self, chunk: Chunk, read: Callable[[tuple[int, ...], Empty], np.ndarray]) -> np.ndarray:
         """The decoded chunk; ``read`` makes it from its index where it is not here yet."""
         found = self._known.get(chunk)
         while found is None:
             if self.claim(chunk):
                 try:
-                    found = read(chunk[1])
+                    found = read(chunk[1], self.memory.empty)
                 except BaseException:
                     self.give_up(chunk)
                     raise
@@ -101,6 +106,10 @@ class ArrayReader:
         if self._pid != os.getpid():  # after a fork: leave the parent's maps alone, open our own
             self._arrays, self._pid = Recent(OPEN_ARRAYS, self._open), os.getpid()
         return self._arrays
+
+    def chunk_shape(self, path: str) -> tuple[int, ...]:
+        """The shape of the inner chunks of an array, which is not kept open for it."""
+        return self._open(path).chunk
 
     @property
     def is_local(self) -> bool:

@@ -86,7 +86,7 @@ class DomainBatchSampler(Sampler[list[int]]):
             raise ValueError("groups_per_batch= and same= do not go together")
         if groups_per_batch is not None and (groups_per_batch < 1 or batch_size % groups_per_batch):
             raise ValueError(f"a batch of {batch_size} does not divide into {groups_per_batch} groups")
-        self.rank, self.world_size = _ranks(rank, world_size)
+        self.rank, self.world_size = ranks(rank, world_size)
         self.batch_size, self.seed, self.epoch = batch_size, seed, 0
         self._step = self._start = 0
         self._finished = False
@@ -96,7 +96,7 @@ class DomainBatchSampler(Sampler[list[int]]):
         self._tree = tree(sizes, *codes)
         whole = batch_size * self.world_size
         if alpha is None:
-            self._plan: Coverage | Draws = Coverage(self._tree, whole, drop_last)
+            self.plan: Coverage | Draws = Coverage(self._tree, whole, drop_last)
             if (few := int((self._tree.kind_size < whole).sum())) and same is not None:
                 warnings.warn(f"{few} values of same= have fewer windows than a batch and are never seen", stacklevel=2)
         else:
@@ -104,22 +104,22 @@ class DomainBatchSampler(Sampler[list[int]]):
             if groups_per_batch is not None and groups_per_batch > groups:
                 raise ValueError(f"{groups_per_batch} groups a batch, but there are {groups}")
             steps = (len(self._tree) if length is None else length) // whole
-            self._plan = Draws(self._tree, whole, steps, float(alpha), groups_per_batch)
-        if len(self._plan) == 0:
+            self.plan = Draws(self._tree, whole, steps, float(alpha), groups_per_batch)
+        if len(self.plan) == 0:
             raise ValueError(f"{len(self._tree)} windows make no batch of {whole}")
-        settings = repr((whole, len(self._plan), alpha, groups_per_batch, drop_last, unknown, seed))
+        settings = repr((whole, len(self.plan), alpha, groups_per_batch, drop_last, unknown, seed))
         columns = (np.ascontiguousarray(column, np.int64).tobytes() for column in (sizes, *codes))
-        self._digest = hashlib.sha256(settings.encode() + b"".join(columns)).hexdigest()[:16]
+        self.digest = hashlib.sha256(settings.encode() + b"".join(columns)).hexdigest()[:16]
 
     def __len__(self) -> int:
         """Batches an epoch, the same for every rank."""
-        return len(self._plan)
+        return len(self.plan)
 
     def __iter__(self) -> Iterator[list[int]]:
         if self._finished:
             self.epoch, self._finished = self.epoch + 1, False
         self._step, self._start = self._start, 0
-        for batch in self._plan.batches(self.seed, self.epoch, self._step, self.rank, self.world_size):
+        for batch in self.plan.batches(self.seed, self.epoch, self._step, self.rank, self.world_size):
             self._step += 1
             yield batch.tolist()
         self._finished = True
@@ -140,14 +140,14 @@ class DomainBatchSampler(Sampler[list[int]]):
         ``step`` is the number of batches of this epoch that training has used; None: those handed out, which
         with the workers of a ``DataLoader`` is up to ``num_workers * prefetch_factor`` more.
         """
-        return {"epoch": self.epoch, "step": self._step if step is None else step, "digest": self._digest}
+        return {"epoch": self.epoch, "step": self._step if step is None else step, "digest": self.digest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state, also with another number of ranks if the global batch is as large.
 
         Raises ``ValueError`` where windows, fields, seed or global batch differ: the order would be another.
         """
-        if state["digest"] != self._digest:
+        if state["digest"] != self.digest:
             raise ValueError("the state is of other windows, fields, seed or global batch size")
         done, self._start = divmod(int(state["step"]), len(self))
         self.epoch, self._step, self._finished = int(state["epoch"]) + done, self._start, False
@@ -163,7 +163,7 @@ class DomainSampler(Sampler[int]):
     def __len__(self) -> int:
         sampler = self.batches
         full = len(sampler) * sampler.batch_size
-        if isinstance(plan := sampler._plan, Coverage) and len(plan) > int(plan.full.sum()):
+        if isinstance(plan := sampler.plan, Coverage) and len(plan) > int(plan.full.sum()):
             rest = sampler.n_windows % plan.batch
             return full - sampler.batch_size + -(-rest // sampler.world_size)
         return full
@@ -185,7 +185,8 @@ class DomainSampler(Sampler[int]):
         self.batches.load_state_dict(state)
 
 
-def _ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
+def ranks(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """Rank and world size as given; None: those of ``torch.distributed``, or one process. Raises ``ValueError``."""
     if rank is None and world_size is None:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank(), torch.distributed.get_world_size()

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import polars as pl
 
+from harmonize.data.batch import Placement
 from harmonize.data.channel_maps import ChannelMaps, Rows
 from harmonize.data.index import WindowIndex
 from harmonize.data.reader import ArrayReader, Chunks, Span
@@ -50,21 +51,28 @@ class WindowReader:
         dtypes = {dtype for (dtype,) in table.select("dtype").unique().iter_rows()}
         if native and (len(dtypes) > 1 or any(resampling)):
             raise ValueError(f"native integers need one dtype and no resampling; there are {sorted(dtypes)}")
+        sample_bytes = table.select(pl.col("channels").list.len(), "dtype").iter_rows()
+        self._sample_bytes = np.array([n * np.dtype(dtype).itemsize for n, dtype in sample_bytes], np.int64)
         self._native = native
         self.dtype = np.dtype(dtypes.pop() if native else np.float32)
         margins = [(0, 0) if plan is None else (plan.margin, plan.margin + plan.down) for plan in resampling]
         self._margins = np.array(margins, np.int64).T
 
-    @property
-    def place(self) -> np.ndarray:
-        """(stream, 2): where each stream lies, as a number of its part and its first sample there."""
+    def placement(self, stream: int) -> Placement:
+        """How streams and their windows lie; of chunks, those of the part that holds this stream count."""
         first = np.full(len(self._path_of), np.iinfo(np.int64).max)
         np.minimum.at(first, self._index.stream, self._index.origin)
-        return np.stack([self._path_of, first], axis=1)
-
-    def chunk_samples(self, stream: int) -> int:
-        """Samples of an inner chunk of the part that holds a stream."""
-        return self._reader(self._paths[int(self._path_of[stream])]).chunk[1]
+        rank = np.empty(len(first), np.int64)
+        rank[np.lexsort((first, self._path_of))] = np.arange(len(first))
+        before, behind = self._margins
+        samples = np.zeros(len(first), np.int64)
+        samples[self._index.stream] = self._index.length
+        chunk = self._reader.chunk_shape(self._paths[int(self._path_of[stream])])[1]
+        return Placement(
+            rank=rank,
+            item_bytes=float(((samples + before + behind) * self._sample_bytes).max()),
+            per_chunk=chunk / int(self._index.step[self._index.stream == stream][0]),
+        )
 
     def read(self, run: np.ndarray, first: np.ndarray, chunks: Sequence[Chunks]) -> np.ndarray:
         """Windows by run and first sample in it, as (window, channel, time); ``chunks`` says for each window where its
@@ -74,7 +82,9 @@ class WindowReader:
         """
         stream = self._index.stream[run]
         shape = (len(run), self.maps.present.shape[1], self._n_samples)
-        out = np.zeros(shape, self.dtype) if self.maps.any_absent else np.empty(shape, self.dtype)
+        out = chunks[0].memory.empty(shape, self.dtype)
+        if self.maps.any_absent:
+            out.fill(0)
         low, high = self._bounds(run, first)
         path = self._path_of[stream]
         if not self._reader.is_local:

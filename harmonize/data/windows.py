@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from itertools import pairwise
@@ -11,7 +12,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from harmonize.data.batch import BatchDataset, Sample
+from harmonize.data.batch import BatchDataset, Placement, Sample
 from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import select, with_labels
 from harmonize.data.index import index_windows, samples_of
@@ -106,6 +107,18 @@ class WindowDataset(BatchDataset):
         """Windows of each stream."""
         per_run = np.diff(self._index.ends, prepend=0)
         return np.bincount(self._index.stream, per_run, len(self._domains.recording_id)).astype(np.int64)
+
+    def placement(self) -> Placement:
+        """See ``BatchDataset.placement``."""
+        return self._reader.placement(int(self.row_sizes().argmax()))
+
+    def fingerprint(self) -> str:
+        """See ``BatchDataset.fingerprint``."""
+        hashed = hashlib.sha256("\n".join(self._domains.recording_id).encode())
+        index = self._index
+        for column in (index.stream, index.onset_s, index.run_samples, index.length, index.step):
+            hashed.update(np.ascontiguousarray(column).tobytes())
+        return hashed.hexdigest()
 
     def _rows(self, field: str) -> pl.DataFrame:
         return _streams(open_store(*self._opened), *self._choice, field)

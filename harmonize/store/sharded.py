@@ -24,28 +24,26 @@ _ABSENT = 2**64 - 1
 _CRC_BYTES = 4
 _OPEN_SHARDS = 64
 
-Decode = Callable[[memoryview], Any]
+Decode = Callable[[memoryview, Any], Any]
+"""Encoded bytes, and an array to put what is decoded into, or None."""
+Empty = Callable[[tuple[int, ...], np.dtype], np.ndarray]
 
 
-def _blosc(buffer: memoryview) -> Any:
-    return numcodecs.blosc.decompress(buffer)
+def _blosc(buffer: memoryview, out: Any) -> Any:
+    return numcodecs.blosc.decompress(buffer, out)
 
 
-def _zstd(buffer: memoryview) -> Any:
-    return numcodecs.zstd.decompress(buffer)
+def _zstd(buffer: memoryview, out: Any) -> Any:
+    return numcodecs.zstd.decompress(buffer, out)
 
 
-def _as_is(buffer: memoryview) -> Any:
-    return buffer
-
-
-def _decoder(codecs: Sequence[dict[str, Any]]) -> Decode:
+def _decoder(codecs: Sequence[dict[str, Any]]) -> Decode | None:
     names = [codec["name"] for codec in codecs]
     if names[:1] != ["bytes"] or codecs[0].get("configuration", {}).get("endian", "little") != "little":
         raise StoreError(f"chunks must start from little-endian bytes, found codecs {names}")
     match names[1:]:
         case []:
-            return _as_is
+            return None
         case ["blosc"]:
             return _blosc
         case ["zstd"]:
@@ -105,10 +103,11 @@ class ShardedArray:
         """The shard that holds a chunk."""
         return tuple(i // n for i, n in zip(index, self._per_shard, strict=True))
 
-    def read_chunk(self, index: tuple[int, ...]) -> np.ndarray:
-        """One decoded inner chunk; see ``read_chunks``."""
+    def read_chunk(self, index: tuple[int, ...], empty: Empty | None = None) -> np.ndarray:
+        """One decoded inner chunk; see ``read_chunks``. Its memory comes from ``empty``, unless it is stored as it is
+        and mapped."""
         shard, table = self._shards(self.shard_of(index))
-        return self._decoded(index, shard.ranges([self._span(index, table, shard.size)])[0])
+        return self._decoded(index, shard.ranges([self._span(index, table, shard.size)])[0], empty)
 
     def read_chunks(self, indices: Sequence[tuple[int, ...]]) -> Iterator[np.ndarray]:
         """Decoded inner chunks in the order given, of the full chunk shape (padding included at the array's end).
@@ -122,9 +121,15 @@ class ShardedArray:
             spans = [self._span(index, table, shard.size) for index in inside]
             yield from map(self._decoded, inside, shard.ranges(spans))
 
-    def _decoded(self, index: tuple[int, ...], encoded: memoryview) -> np.ndarray:
+    def _decoded(self, index: tuple[int, ...], encoded: memoryview, empty: Empty | None = None) -> np.ndarray:
         try:
-            return np.frombuffer(self._decode(encoded), self.dtype).reshape(self.chunk)
+            if self._decode is None:
+                return np.frombuffer(encoded, self.dtype).reshape(self.chunk)
+            if empty is None:
+                return np.frombuffer(self._decode(encoded, None), self.dtype).reshape(self.chunk)
+            out = empty(self.chunk, self.dtype)
+            self._decode(encoded, out)
+            return out
         except (RuntimeError, ValueError) as error:
             raise CorruptShardError(f"chunk {index} of {self._name} does not decode") from error
 

@@ -1,0 +1,46 @@
+"""Arrays whose memory is used again as soon as nobody holds them: fresh memory costs a fifth of the time to read."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from math import prod
+
+import numpy as np
+
+
+class Fresh:
+    """Memory as numpy gives it."""
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array with any content."""
+        return np.empty(shape, dtype)
+
+
+class Buffers(Fresh):
+    """Memory that is used again when no array, view or tensor holds it any more, which their reference counts say.
+
+    There is as much of it as was held at one time, as long as this is. Threads may share it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, deque[np.ndarray]] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[Buffers], tuple[()]]:
+        return Buffers, ()
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array with any content, which nobody else has."""
+        size = prod(shape) * dtype.itemsize
+        with self._lock:
+            kept = self._kept.setdefault(size, deque())
+            for _ in range(len(kept)):  # as a rule a few: those given out first are free first
+                kept.rotate(-1)
+                # Held by the deque, and as the argument; every view and tensor made of it holds it as well.
+                if sys.getrefcount(kept[-1]) == 2:
+                    break
+            else:
+                kept.append(np.empty(size, np.uint8))
+            return kept[-1].view(dtype).reshape(shape)
