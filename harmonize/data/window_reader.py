@@ -8,11 +8,10 @@ import numpy as np
 import polars as pl
 
 from harmonize.data.batch import Placement
-from harmonize.data.channel_maps import ChannelMaps, Rows
+from harmonize.data.channel_maps import ChannelMap, ChannelMaps
 from harmonize.data.index import WindowIndex
-from harmonize.data.reader import ArrayReader, Chunks, Span
+from harmonize.data.reader import ArrayReader, Chunks
 from harmonize.data.resample import Resampling, resample
-from harmonize.store.calibrate import Calibration
 from harmonize.store.place import Place
 
 
@@ -85,45 +84,43 @@ class WindowReader:
         out = chunks[0].memory.empty(shape, self.dtype)
         if self.maps.any_absent:
             out.fill(0)
+        origin, path = self._index.origin[run], self._path_of[stream]
         low, high = self._bounds(run, first)
-        path = self._path_of[stream]
+        start, stop = origin + np.maximum(low, 0), origin + np.minimum(high, self._index.run_samples[run])
         if not self._reader.is_local:
-            spans = self._spans(path, *self._clipped(run, low, high))
+            spans = ((self._paths[n], a, b) for n, a, b in zip(*_lists(path, start, stop), strict=True))
             self._reader.read_ahead(zip(spans, chunks, strict=True))
         # In order of place, so that neighbours find the chunk decoded.
-        begin = self._index.origin[run] + low
-        order = np.lexsort((begin, path)).tolist()
-        rows = [one.tolist() for one in (run, stream, path, low, high, begin)]
-        at = -1
-        for i in order:
-            run_, stream_, path_, low_, high_, begin_ = (one[i] for one in rows)
-            if path_ != at:
-                at, array = path_, self._reader(self._paths[path_])
-                name, size, read = self._paths[path_], array.chunk[1], array.read_chunk
-            one, plan, kept = self.maps[stream_], self._resampling[stream_], chunks[i]
+        order = np.lexsort((start, path))
+        columns = (order, stream[order], path[order], start[order], stop[order])
+        before, behind = start - (origin + low), origin + high - stop
+        opened = -1
+        for i, row, part, begin, end in zip(*_lists(*columns), strict=True):
+            if part != opened:
+                opened, name, array = part, self._paths[part], self._reader(self._paths[part])
+                size, read = array.chunk[1], array.read_chunk
+            one, plan, kept = self.maps[row], self._resampling[row], chunks[i]
+            number, at = divmod(begin, size)
             if plan is not None:
-                n = int(self._index.run_samples[run_])
-                pieces = [
-                    kept((name, (0, number)), read)[one.rows, a:b]
-                    for number, a, b, _ in _pieces(begin_ + max(0, -low_), begin_ + min(high_, n) - low_, size)
-                ]
+                pieces = [kept((name, (0, n)), read)[one.rows, a:b] for n, a, b, _ in _pieces(begin, end, size)]
                 inside = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
                 # Repeated at the run's ends: nothing is read across a gap.
-                padded = np.pad(inside, ((0, 0), (max(0, -low_), max(0, high_ - n))), mode="edge")
+                padded = np.pad(inside, ((0, 0), (int(before[i]), int(behind[i]))), mode="edge")
                 out[i, one.places] = resample(one.calibration(padded), plan, self._n_samples)
-                continue
-            for number, a, b, put in _pieces(begin_, begin_ + high_ - low_, size):
-                digital = kept((name, (0, number)), read)[one.rows, a:b]
-                self._put(digital, out[i, :, put : put + b - a], one.places, one.calibration)
+            elif at + end - begin <= size:  # in one chunk, as a rule
+                self._put(kept((name, (0, number)), read)[one.rows, at : at + end - begin], out[i], one)
+            else:
+                for n, a, b, done in _pieces(begin, end, size):
+                    self._put(kept((name, (0, n)), read)[one.rows, a:b], out[i, :, done : done + b - a], one)
         return out
 
-    def _put(self, digital: np.ndarray, out: np.ndarray, places: Rows, calibration: Calibration) -> None:
+    def _put(self, digital: np.ndarray, out: np.ndarray, to: ChannelMap) -> None:
         if self._native:
-            out[places] = digital
-        elif isinstance(places, slice):
-            calibration(digital, out[places])
+            out[to.places] = digital
+        elif isinstance(to.places, slice):
+            to.calibration(digital, out[to.places])
         else:
-            out[places] = calibration(digital)
+            out[to.places] = to.calibration(digital)
 
     def _bounds(self, run: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First sample and end, in their run, of what windows are made of: with the margin of the filter, so that they
@@ -131,13 +128,9 @@ class WindowReader:
         before, behind = self._margins[:, self._index.stream[run]]
         return first - before, first + self._index.length[run] + behind
 
-    def _clipped(self, run: np.ndarray, low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        origin = self._index.origin[run]
-        return origin + np.maximum(low, 0), origin + np.minimum(high, self._index.run_samples[run])
 
-    def _spans(self, path: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Iterator[Span]:
-        for number, a, b in zip(path.tolist(), start.tolist(), stop.tolist(), strict=True):
-            yield self._paths[number], a, b
+def _lists(*columns: np.ndarray) -> list[list[int]]:
+    return [column.tolist() for column in columns]
 
 
 def _pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int, int, int]]:

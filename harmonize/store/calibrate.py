@@ -37,17 +37,14 @@ class Calibration:
 
 
 def _term(values: np.ndarray, kind: type[np.floating[Any]]) -> Term:
-    """A column, or one number where all channels have the same: that takes half the time."""
+    """A column, or one number where all channels have the same: that takes less time."""
     same = len(values) > 0 and (values == values[0]).all()
     return kind(values[0]) if same else values.astype(kind)[:, None]
 
 
 def _scale(digital: np.ndarray, scale: Term, offset: Term | None, out: np.ndarray) -> np.ndarray:
-    if isinstance(scale, np.ndarray):
-        out[...] = digital  # by itself: numpy converts in small pieces where it multiplies rows too
-        out *= scale
-    else:
-        np.multiply(digital, scale, out=out, dtype=out.dtype, casting="unsafe")
+    out[...] = digital  # by itself: numpy converts in small pieces where it multiplies as well
+    out *= scale
     if offset is not None:
         out += offset
     return out
