@@ -143,8 +143,11 @@ class _Epoch:
         self._pages = Recent(order.lanes * order.workers + 1, self._page)
 
     def slots(self, first: int, count: int) -> list[Piece]:
-        """The windows of ``count`` places of the epoch from ``first`` on."""
+        """The windows of ``count`` places of the epoch from ``first`` on; below zero they count from its end."""
         order, found = self._order, list[Piece]()
+        while count and first < 0:
+            found += self.slots(first % order.n_windows, 1)
+            first, count = first + 1, count - 1
         mixed = order._turns * order.batch * order.workers
         while count and first < mixed:
             step, slot = divmod(first, order.batch)
@@ -291,20 +294,18 @@ class InTurn:
         """See ``BlockOrder.pieces``."""
         for step in range(start, len(self), stride):
             low, count = share(self.n_windows, self.batch, step, rank, world)
-            yield [Piece(np.arange(low, low + count), None)]
+            yield [Piece(np.arange(low, low + count) % self.n_windows, None)]
 
 
 def share(n_windows: int, batch: int, step: int, rank: int, world: int) -> tuple[int, int]:
     """First place and number of a rank's part of a batch. The last, short batch is filled up with the windows in front
-    of it until ranks can share it equally. Raises ``ValueError`` where ``batch`` does not divide by ``world``."""
+    of it until ranks can share it equally; a place below zero counts from the end. Raises ``ValueError`` where
+    ``batch`` does not divide by ``world``."""
     if batch % world:
         raise ValueError(f"batches of {batch} cannot be shared equally by {world} ranks")
     end = min((step + 1) * batch, n_windows)
     part = -(-(end - step * batch) // world)
-    low = end - (world - rank) * part
-    if low < 0:
-        raise ValueError(f"{n_windows} windows are fewer than {world} ranks")
-    return low, part
+    return end - (world - rank) * part, part
 
 
 _LANES = 8
@@ -340,7 +341,7 @@ def fit(
         pool = max(1, ceil(batch * fetch / (block * lanes)))
         found = BlockOrder(n_windows, batch, block, pool, lanes, workers, drop_last)
         held = min(pool * block * lanes * workers, n_windows) * window_bytes * (1 + per_chunk / block)
-        if held <= memory and (block == 1 or lanes <= most):
+        if held <= memory and lanes <= most and found.design_effect <= design_effect:
             break
     assert found is not None
     return found

@@ -28,7 +28,7 @@ class Position:
         self._took = torch.zeros((_LOADERS, _WORKERS), dtype=torch.bool)
         for shared in (self._next, self._begun, self._took):
             shared.share_memory_()  # type: ignore[no-untyped-call]
-        self._lock = multiprocessing.Lock()
+        self._lock = multiprocessing.get_context("spawn").Lock()  # which a fork inherits, too
         self._mine: tuple[tuple[int, int], int] | None = None  # of this copy: what it took last, and its epoch
 
     def __getstate__(self) -> dict[str, Any]:

@@ -110,6 +110,8 @@ class BatchStream(IterableDataset[Sample]):
         elif not shuffle:
             self.order = InTurn(len(data), whole, drop_last)
         elif order is not None:
+            if order.n_windows != len(data):
+                raise ValueError(f"the order is of {order.n_windows} items, the data set has {len(data)}")
             self.order = order
         else:
             item_bytes, per_chunk = self._placement.item_bytes, self._placement.per_chunk
@@ -149,22 +151,24 @@ class BatchStream(IterableDataset[Sample]):
         kept = _Kept(self._memory[1])
         pieces = self.order.pieces(self.seed, epoch, first, self.rank, self.world_size, stride)
         steps = count(first, stride)
+        for batch in self._read_ahead(self._planned(found, kept) for found in pieces):
+            self._at = epoch, next(steps) + stride
+            yield self._arrived(batch)
+        self._at = epoch + 1, first % stride
+
+    def _read_ahead(self, plans: Iterator[tuple[Ints, list[Chunks]]]) -> Iterator[Sample]:
         if not self.threads:
-            for found in pieces:
-                self._at = epoch, next(steps) + stride
-                yield self._arrived(self._read(*self._planned(found, kept)))
+            yield from (self._read(*plan) for plan in plans)
             return
         with ThreadPoolExecutor(self.threads, "harmonize-read") as pool:
             coming: deque[Future[Sample]] = deque()
             try:
-                for found in pieces:
-                    coming.append(pool.submit(self._read, *self._planned(found, kept)))
+                for plan in plans:
+                    coming.append(pool.submit(self._read, *plan))
                     if len(coming) > self.prefetch:
-                        self._at = epoch, next(steps) + stride
-                        yield self._arrived(coming.popleft().result())
+                        yield coming.popleft().result()
                 while coming:
-                    self._at = epoch, next(steps) + stride
-                    yield self._arrived(coming.popleft().result())
+                    yield coming.popleft().result()
             finally:
                 for one in coming:
                     one.cancel()
@@ -214,7 +218,7 @@ class BatchStream(IterableDataset[Sample]):
         if state.get("worker") and get_worker_info() is not None:
             self._own = epoch, step
         else:
-            self._position.set(epoch + step // len(self), step % len(self))
+            self._position.set(epoch, step)
         self._at = None
 
     def _digest(self) -> str:
