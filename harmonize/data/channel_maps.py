@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import polars as pl
 
+from harmonize.data.stream_table import StreamTable
 from harmonize.store.calibrate import Calibration
 
 Rows = slice | np.ndarray
@@ -24,42 +23,33 @@ class ChannelMap:
 
 
 class ChannelMaps:
-    """For each stream of a table (columns of ``Store.streams``) its ``ChannelMap``, shared where streams are alike.
+    """For each stream of a table its ``ChannelMap``, shared where streams are alike."""
 
-    ``present`` is bool (stream, channel): which channels a stream has.
-    """
-
-    def __init__(self, table: pl.DataFrame, channels: Sequence[str]) -> None:
-        known: dict[tuple[Any, ...], int] = {}
-        self._maps: list[ChannelMap] = []
-        which = np.empty(len(table), np.int64)
-        present = []
-        columns = table.select("channels", "scale", "offset", "missing")
-        for stream, (names, *terms) in enumerate(columns.iter_rows()):
-            key = (tuple(names), *(tuple(one) for one in terms))
-            if key not in known:
-                known[key] = len(self._maps)
-                mapped, mask = _channel_map(channels, names, *terms)
-                self._maps.append(mapped)
-                present.append(mask)
-            which[stream] = known[key]
-        self.which = which
-        self.present: np.ndarray = np.array(present)[which]
-        self.any_absent = not self.present.all()
+    def __init__(self, table: StreamTable, channels: Sequence[str]) -> None:
+        self._which = table.rows["kind"].to_numpy()
+        made = [_channel_map(channels, *one) for one in table.kinds.drop("dtype").iter_rows()]
+        self._maps = [one for one, _ in made]
+        self._present = np.array([mask for _, mask in made])
+        self.any_absent = not self._present[np.unique(self._which)].all()
 
     def __getitem__(self, stream: int) -> ChannelMap:
-        return self._maps[int(self.which[stream])]
+        return self._maps[int(self._which[stream])]
+
+    def present(self, streams: np.ndarray) -> np.ndarray:
+        """bool (stream, channel): which channels streams have."""
+        found: np.ndarray = self._present[self._which[streams]]
+        return found
 
     def terms(self, streams: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``scale``, ``offset`` (1 and 0 where a channel is absent) and ``missing`` (NaN: none) of streams, float64
         (stream, channel)."""
-        n = self.present.shape[1]
+        n = self._present.shape[1]
         table = np.tile(np.array([[1.0], [0.0], [np.nan]]), (len(self._maps), 1, n))
         for row, one in zip(table, self._maps, strict=True):
             row[0, one.places], row[1, one.places] = one.calibration.scale, one.calibration.offset
             if one.calibration.missing is not None:
                 row[2, one.places] = one.calibration.missing
-        scale, offset, missing = table[self.which[streams]].transpose(1, 0, 2)
+        scale, offset, missing = table[self._which[streams]].transpose(1, 0, 2)
         return scale, offset, missing
 
 
@@ -73,7 +63,7 @@ def _channel_map(
     """The map of one stream, and which channels it has. Of a name that repeats, the first counts."""
     row_of = {name: row for row, name in reversed(list(enumerate(names)))}
     found = [(row_of[name], place) for place, name in enumerate(channels) if name in row_of]
-    rows, places = (np.array(one, np.int64) for one in zip(*found, strict=True))
+    rows, places = np.array(found, np.int64).reshape(-1, 2).T
     gone = np.array([np.nan if value is None else value for value in missing], np.float64)
     calibration = Calibration(np.array(scale, np.float64)[rows], np.array(offset, np.float64)[rows], gone[rows])
     mask = np.zeros(len(channels), bool)
@@ -83,5 +73,5 @@ def _channel_map(
 
 def _as_slice(numbers: np.ndarray) -> Rows:
     """Numbers that follow each other as a slice, which takes a view and no copy."""
-    first = int(numbers[0])
+    first = int(numbers[0]) if len(numbers) else 0
     return slice(first, first + len(numbers)) if (np.diff(numbers) == 1).all() else numbers

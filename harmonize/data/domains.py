@@ -32,8 +32,17 @@ def encode(values: pl.Series) -> Codes:
     """Codes of a column, in the sorted order of its distinct values, so that they do not depend on rows."""
     text = values.cast(pl.String)
     names = text.drop_nulls().unique().sort()
-    table = {name: code for code, name in enumerate(names)}
-    return Codes(tuple(names), np.array([UNKNOWN if v is None else table[v] for v in text], np.int64))
+    codes = text.rank("dense").cast(pl.Int64) - 1  # 0 for the first in sorted order
+    return Codes(tuple(names), codes.fill_null(UNKNOWN).to_numpy())
+
+
+def distinct(table: pl.DataFrame, *columns: str) -> tuple[pl.DataFrame, np.ndarray]:
+    """The distinct rows of some columns, and for each row of the table which of them it is: int64 (row,)."""
+    rows = table.select(columns).with_row_index("_row").group_by(columns, maintain_order=True).agg("_row")
+    kind = np.repeat(np.arange(len(rows)), rows["_row"].list.len().to_numpy())
+    which = np.empty(len(table), np.int64)
+    which[rows["_row"].explode().to_numpy()] = kind
+    return rows.drop("_row"), which
 
 
 def device_name(recordings: pl.DataFrame) -> pl.Series:
@@ -49,6 +58,13 @@ def select(frame: pl.DataFrame, where: pl.Expr | str | None) -> pl.DataFrame:
     return frame.filter(pl.sql_expr(where) if isinstance(where, str) else where)
 
 
+def condition_names(where: pl.Expr | str | None) -> set[str]:
+    """The columns that a condition mentions."""
+    if where is None:
+        return set()
+    return set((pl.sql_expr(where) if isinstance(where, str) else where).meta.root_names())
+
+
 def _many_hot(values: pl.Series) -> tuple[np.ndarray, Codes]:
     names = tuple(values.explode().drop_nulls().unique().sort())
     hot = np.full((len(values), len(names)), np.nan, np.float32)
@@ -62,8 +78,7 @@ def _many_hot(values: pl.Series) -> tuple[np.ndarray, Codes]:
 
 def with_labels(rows: pl.DataFrame, store: Store, where: pl.Expr | str | None, *names: str | None) -> pl.DataFrame:
     """``rows`` with the store's label columns that the condition or ``names`` mention, and no others."""
-    condition = pl.sql_expr(where) if isinstance(where, str) else where
-    wanted = {name for name in names if name} | set(() if condition is None else condition.meta.root_names())
+    wanted = {name for name in names if name} | condition_names(where)
     missing = wanted - set(rows.columns)
     if not missing:
         return rows

@@ -8,6 +8,8 @@ from fractions import Fraction
 import numpy as np
 import polars as pl
 
+from harmonize.data.domains import distinct
+
 
 @dataclass(frozen=True)
 class WindowIndex:
@@ -53,9 +55,10 @@ def index_windows(streams: pl.DataFrame, window_s: float, stride_s: float) -> Wi
         "_stream", "start", "rate_num", "rate_den", "segment_start", "segment_samples", "segment_onset_s"
     )
     runs = runs.explode("segment_start", "segment_samples", "segment_onset_s")
-    rates = [Fraction(n, d) for n, d in runs.select("rate_num", "rate_den").iter_rows()]
-    lengths = {rate: (samples_of(window_s, rate), samples_of(stride_s, rate)) for rate in set(rates)}
-    sizes = np.array([lengths[rate] for rate in rates], np.int64).reshape(-1, 2)
+    found, rate_of = distinct(runs, "rate_num", "rate_den")
+    rates = [Fraction(*one) for one in found.iter_rows()]
+    lengths = [(samples_of(window_s, rate), samples_of(stride_s, rate)) for rate in rates]
+    sizes = np.array(lengths, np.int64).reshape(-1, 2)[rate_of]
     samples = runs["segment_samples"].to_numpy().astype(np.int64)
     count = windows_per_run(samples, sizes[:, 0], sizes[:, 1])
     return WindowIndex(
@@ -63,7 +66,7 @@ def index_windows(streams: pl.DataFrame, window_s: float, stride_s: float) -> Wi
         origin=(runs["start"] + runs["segment_start"]).to_numpy().astype(np.int64),
         run_samples=samples,
         onset_s=runs["segment_onset_s"].to_numpy().astype(np.float64),
-        rate_hz=np.array([float(rate) for rate in rates], np.float64),
+        rate_hz=np.array([float(rate) for rate in rates], np.float64)[rate_of],
         length=sizes[:, 0],
         step=sizes[:, 1],
         ends=np.cumsum(count),

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 
 import numpy as np
-import polars as pl
 
 from harmonize.data.batch import Placement
 from harmonize.data.channel_maps import ChannelMap, ChannelMaps
+from harmonize.data.domains import distinct
 from harmonize.data.index import WindowIndex
 from harmonize.data.reader import ArrayReader, Chunks
-from harmonize.data.resample import Resampling, resample
+from harmonize.data.resample import resample, resampling
+from harmonize.data.stream_table import StreamTable
 from harmonize.store.place import Place
 
 
@@ -23,10 +25,9 @@ class WindowReader:
     root
         Where the store lies.
     table
-        One row a stream: ``part``, and what ``ChannelMaps`` takes.
-    index, channels, resampling, n_samples
-        The windows; canonical names wanted; how each stream goes to the rate wanted (None: as it is); samples
-        of a window then.
+        The streams.
+    index, channels, rate_hz, n_samples
+        The windows; canonical names wanted; the rate wanted, and samples of a window at it.
     native
         Give native integers instead of values; all streams must then have one dtype and the rate wanted.
     """
@@ -34,27 +35,30 @@ class WindowReader:
     def __init__(
         self,
         root: Place,
-        table: pl.DataFrame,
+        table: StreamTable,
         index: WindowIndex,
         channels: Sequence[str],
-        resampling: Sequence[Resampling | None],
+        rate_hz: Fraction,
         n_samples: int,
         native: bool = False,
     ) -> None:
         self._reader = ArrayReader(root)
-        self._index, self._resampling, self._n_samples = index, resampling, n_samples
+        self._index, self._n_samples, self._n_channels = index, n_samples, len(channels)
+        rates, self._rate_of = distinct(table.rows, "rate_num", "rate_den")
+        self._resampling = [resampling(Fraction(*one), rate_hz) for one in rates.iter_rows()]
         self.maps = ChannelMaps(table, channels)
-        paths = {path: number for number, path in enumerate(sorted(set(table["part"])))}
-        self._paths = [f"{path}/samples" for path in paths]
-        self._path_of = np.array([paths[path] for path in table["part"]], np.int64)
-        dtypes = {dtype for (dtype,) in table.select("dtype").unique().iter_rows()}
-        if native and (len(dtypes) > 1 or any(resampling)):
-            raise ValueError(f"native integers need one dtype and no resampling; there are {sorted(dtypes)}")
-        sample_bytes = table.select(pl.col("channels").list.len(), "dtype").iter_rows()
-        self._sample_bytes = np.array([n * np.dtype(dtype).itemsize for n, dtype in sample_bytes], np.int64)
+        parts, self._path_of = distinct(table.rows, "part")
+        self._paths = [f"{part}/samples" for part in parts["part"]]
+        self._kind_of = table.rows["kind"].to_numpy()
+        used = set(self._kind_of.tolist())
+        every = [np.dtype(dtype) for dtype in table.kinds["dtype"]]
+        dtypes = sorted({every[kind] for kind in used}, key=str)
+        self._sample_bytes = table.kinds["channels"].list.len().to_numpy() * np.array([one.itemsize for one in every])
+        if native and (len(dtypes) > 1 or any(self._resampling)):
+            raise ValueError(f"native integers need one dtype and no resampling; there are {[*map(str, dtypes)]}")
         self._native = native
-        self.dtype = np.dtype(dtypes.pop() if native else np.float32)
-        margins = [(0, 0) if plan is None else (plan.margin, plan.margin + plan.down) for plan in resampling]
+        self.dtype = dtypes[0] if native else np.dtype(np.float32)
+        margins = [(0, 0) if plan is None else (plan.margin, plan.margin + plan.down) for plan in self._resampling]
         self._margins = np.array(margins, np.int64).T
 
     def placement(self, stream: int) -> Placement:
@@ -63,13 +67,13 @@ class WindowReader:
         np.minimum.at(first, self._index.stream, self._index.origin)
         rank = np.empty(len(first), np.int64)
         rank[np.lexsort((first, self._path_of))] = np.arange(len(first))
-        before, behind = self._margins
+        before, behind = self._margins[:, self._rate_of]
         samples = np.zeros(len(first), np.int64)
         samples[self._index.stream] = self._index.length
         chunk = self._reader.chunk_shape(self._paths[int(self._path_of[stream])])[1]
         return Placement(
             rank=rank,
-            item_bytes=float(((samples + before + behind) * self._sample_bytes).max()),
+            item_bytes=float(((samples + before + behind) * self._sample_bytes[self._kind_of]).max()),
             per_chunk=chunk / int(self._index.step[self._index.stream == stream][0]),
         )
 
@@ -80,7 +84,7 @@ class WindowReader:
         Raises ``StoreError`` where a chunk is missing or damaged.
         """
         stream = self._index.stream[run]
-        shape = (len(run), self.maps.present.shape[1], self._n_samples)
+        shape = (len(run), self._n_channels, self._n_samples)
         out = chunks[0].memory.empty(shape, self.dtype)
         if self.maps.any_absent:
             out.fill(0)
@@ -92,14 +96,14 @@ class WindowReader:
             self._reader.read_ahead(zip(spans, chunks, strict=True))
         # In order of place, so that neighbours find the chunk decoded.
         order = np.lexsort((start, path))
-        columns = (order, stream[order], path[order], start[order], stop[order])
+        columns = (order, stream[order], self._rate_of[stream[order]], path[order], start[order], stop[order])
         before, behind = start - (origin + low), origin + high - stop
         opened = -1
-        for i, row, part, begin, end in zip(*_lists(*columns), strict=True):
+        for i, row, rate, part, begin, end in zip(*_lists(*columns), strict=True):
             if part != opened:
                 opened, name, array = part, self._paths[part], self._reader(self._paths[part])
                 size, read = array.chunk[1], array.read_chunk
-            one, plan, kept = self.maps[row], self._resampling[row], chunks[i]
+            one, plan, kept = self.maps[row], self._resampling[rate], chunks[i]
             number, at = divmod(begin, size)
             if plan is not None:
                 pieces = [kept((name, (0, n)), read)[one.rows, a:b] for n, a, b, _ in _pieces(begin, end, size)]
@@ -125,7 +129,7 @@ class WindowReader:
     def _bounds(self, run: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First sample and end, in their run, of what windows are made of: with the margin of the filter, so that they
         may reach over the run's ends."""
-        before, behind = self._margins[:, self._index.stream[run]]
+        before, behind = self._margins[:, self._rate_of[self._index.stream[run]]]
         return first - before, first + self._index.length[run] + behind
 
 

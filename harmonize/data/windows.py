@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,10 +12,9 @@ import torch
 
 from harmonize.data.batch import BatchDataset, Placement, Sample
 from harmonize.data.domain_columns import domain_columns
-from harmonize.data.domains import select, with_labels
 from harmonize.data.index import index_windows, samples_of
 from harmonize.data.reader import Chunks
-from harmonize.data.resample import resampling
+from harmonize.data.stream_table import common_channels, common_rate, one_stream_at_a_time, stream_table
 from harmonize.data.window_reader import WindowReader
 from harmonize.store import Store, open_store
 from harmonize.store.place import Place
@@ -40,7 +37,9 @@ class WindowDataset(BatchDataset):
         ``channel_mask``. None: all channels, which must then be the same for all streams.
     where
         A polars expression or an SQL condition over the columns of ``Store.recordings`` and ``Store.labels``
-        and ``rate_hz``, ``stream``, ``layout``, ``n_channels`` of its streams.
+        and ``rate_hz``, ``stream``, ``layout``, ``n_channels`` of its streams; also ``flat_share``,
+        ``rail_share``, ``missing_share``, ``outside_share``, ``line50_share`` and ``line60_share`` (see
+        ``harmonize.store.quality``) of the worst channel among those chosen.
     target
         A column of these: float32 for numbers, codes of its values for text, float32 (name,) of zeros and
         ones for a multi-label (its names in ``codes["target"].names``).
@@ -81,12 +80,13 @@ class WindowDataset(BatchDataset):
     ) -> None:
         store = store if isinstance(store, Store) else open_store(store)
         self._opened, self._choice = (store.path, store.version), (where, channels)
-        table = _streams(store, where, channels, target, *domains)
+        streams = stream_table(store, where, channels, target, *domains)
+        table = streams.rows
         if table.is_empty():
             raise ValueError("no stream of the store has these channels, or meets this condition")
-        self.channels: tuple[str, ...] = tuple(channels) if channels is not None else _common_channels(table)
-        self.rate_hz: Fraction = Fraction(rate) if rate is not None else _common_rate(table)
-        _one_stream_at_a_time(table)
+        self.channels: tuple[str, ...] = tuple(channels) if channels is not None else common_channels(streams)
+        self.rate_hz: Fraction = Fraction(rate) if rate is not None else common_rate(table)
+        one_stream_at_a_time(table)
         self.window_s = window
         self.n_samples = samples_of(window, self.rate_hz)
         self._index = index_windows(table, window, window if stride is None else stride)
@@ -94,10 +94,8 @@ class WindowDataset(BatchDataset):
             raise ValueError(f"no stream is as long as a window of {window} s")
         super().__init__(domain_columns(table, target, domains), transform)
         self.dtype = dtype
-        rates = [Fraction(n, d) for n, d in table.select("rate_num", "rate_den").iter_rows()]
-        plans = [resampling(one, self.rate_hz) for one in rates]
         self._reader = WindowReader(
-            store.path, table, self._index, self.channels, plans, self.n_samples, native=dtype is None
+            store.path, streams, self._index, self.channels, self.rate_hz, self.n_samples, native=dtype is None
         )
 
     def __len__(self) -> int:
@@ -121,7 +119,7 @@ class WindowDataset(BatchDataset):
         return hashed.hexdigest()
 
     def _rows(self, field: str) -> pl.DataFrame:
-        return _streams(open_store(*self._opened), *self._choice, field)
+        return stream_table(open_store(*self._opened), *self._choice, field).rows
 
     def read(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> Sequence[Sample]:
         """Windows by number; see ``BatchDataset.read``."""
@@ -130,7 +128,7 @@ class WindowDataset(BatchDataset):
         signal = torch.from_numpy(self._reader.read(run, first, chunks))
         columns: dict[str, np.ndarray | torch.Tensor] = {
             "signal": signal if self.dtype is None else signal.to(self.dtype),
-            "channel_mask": self._reader.maps.present[stream],
+            "channel_mask": self._reader.maps.present(stream),
             "start": self._index.onset_s[run] + first / self._index.rate_hz[run],
         }
         if self.dtype is None:
@@ -149,56 +147,3 @@ def decode(batch: Sample, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     scale, offset = (batch[name].unsqueeze(-1).to(kind) for name in ("scale", "offset"))
     values: torch.Tensor = (signal * scale).add_(offset)
     return values.masked_fill_(signal == batch["missing"].unsqueeze(-1), torch.nan).to(dtype)
-
-
-def _streams(
-    store: Store, where: pl.Expr | str | None, channels: Sequence[str] | None, *names: str | None
-) -> pl.DataFrame:
-    """Streams joined with their recordings, in an order that does not depend on how they were written."""
-    table = store.streams.drop("commit").join(store.recordings, on="recording_id", how="inner")
-    table = table.with_columns(
-        rate_hz=pl.col("rate_num") / pl.col("rate_den"), n_channels=pl.col("channels").list.len()
-    )
-    table = select(with_labels(table, store, where, *names), where)
-    if channels is not None:
-        table = table.filter(pl.col("channels").list.set_intersection(list(channels)).list.len() > 0)
-    return table.sort("recording_id", "stream_index")
-
-
-def _examples(values: Iterable[Any]) -> str:
-    distinct = list(dict.fromkeys(map(str, values)))
-    return ", ".join(distinct[:4]) + (f" and {len(distinct) - 4} more" if len(distinct) > 4 else "")
-
-
-def _common_channels(table: pl.DataFrame) -> tuple[str, ...]:
-    sets = list(dict.fromkeys(tuple(names) for names in table["channels"]))
-    if len(sets) > 1:
-        layouts = _examples(table["layout"])
-        raise ValueError(f"streams differ in channels ({layouts}): give channels=[...] or narrow with where=")
-    if len(set(sets[0])) < len(sets[0]):
-        raise ValueError("channel names repeat in these streams: give channels=[...]; the first of a name counts")
-    return sets[0]
-
-
-def _common_rate(table: pl.DataFrame) -> Fraction:
-    rates = [Fraction(n, d) for n, d in table.select("rate_num", "rate_den").unique().iter_rows()]
-    if len(rates) > 1:
-        raise ValueError(f"streams differ in rate ({_examples(sorted(rates))} Hz): give rate= or narrow with where=")
-    return rates[0]
-
-
-def _one_stream_at_a_time(table: pl.DataFrame) -> None:
-    """Streams of one recording may follow each other (a gain that changes), not run side by side."""
-    several = table.filter(pl.len().over("recording_id") > 1)
-    for _, rows in several.group_by("recording_id"):
-        spans = []
-        for row in rows.iter_rows(named=True):
-            rate_hz = row["rate_num"] / row["rate_den"]
-            for onset_s, n in zip(row["segment_onset_s"], row["segment_samples"], strict=True):
-                spans.append((onset_s, onset_s + (n - 0.5) / rate_hz))
-        spans.sort()
-        if any(begin < end for (_, end), (begin, _) in pairwise(spans)):
-            raise ValueError(
-                "a recording has these channels in several streams at one time; windows over several streams are not "
-                "made yet: give channels= of one stream, or narrow with where= (columns stream, rate_hz)"
-            )

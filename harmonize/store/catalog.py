@@ -192,12 +192,18 @@ def _update_failures(root: Place, failures: list[Row], converted: list[Row]) -> 
         _write(root, "failures", pl.concat([kept, new]), mode="overwrite")
 
 
-def read(root: Place, table: str, version: int | None = None) -> pl.DataFrame:
-    """One table as it is stored, uncommitted rows included. Raises ``StoreError``."""
+def read(root: Place, table: str, version: int | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """One table as it is stored, uncommitted rows included; None: all its columns. Raises ``StoreError``."""
     try:
         with answers(root):
             opened = table_at(root, table, version)
-            return pl.read_delta(opened, storage_options=scan_options(root), credential_provider=None)
+            options = scan_options(root)
+            return pl.read_delta(
+                opened,
+                storage_options=options,
+                credential_provider=None,
+                columns=None if columns is None else list(columns),
+            )
     except DeltaError as error:
         raise StoreError(f"the store has no table {table!r}, or no version {version} of it") from error
 
@@ -266,10 +272,19 @@ def version_of(root: Place) -> int:
     return int(table_at(root, "recordings").version())
 
 
-def read_committed(root: Place, table: str, recordings: pl.DataFrame) -> pl.DataFrame:
+def read_committed(
+    root: Place, table: str, recordings: pl.DataFrame, columns: Sequence[str] | None = None
+) -> pl.DataFrame:
     """Rows of ``streams``, ``annotations``, ``labels`` or ``sources`` that these ``recordings`` name."""
     named = recordings.select("recording_id", "commit")
-    return read(root, table).join(named, on=["recording_id", "commit"], how="semi")
+    needed = None if columns is None else list(dict.fromkeys([*columns, "recording_id", "commit"]))
+    found = read(root, table, columns=needed)
+    # Joined by their keys alone: the lists of a stream take long to copy, and as a rule all rows are named.
+    keys = found.select("recording_id", "commit").with_row_index("_at")
+    at = keys.join(named, on=["recording_id", "commit"], how="semi", maintain_order="left")["_at"]
+    if len(at) < len(found):
+        found = found[at]
+    return found if columns is None else found.select(columns)
 
 
 def replace_derived(root: Place, table: str, frame: pl.DataFrame, store_version: int, where: str | None = None) -> None:

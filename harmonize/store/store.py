@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -53,6 +54,13 @@ class Store:
     def streams(self) -> pl.DataFrame:
         """One row a stream: where its samples lie, its rate, channels, scales and segments."""
         return catalog.read_committed(self.path, "streams", self._recordings)
+
+    def streams_with(self, columns: Sequence[str]) -> pl.DataFrame:
+        """These columns of ``streams`` alone, which takes less time and memory; every name once."""
+        columns = list(dict.fromkeys(columns))
+        if "streams" in self.__dict__:  # read before, and kept
+            return self.streams.select(columns)
+        return catalog.read_committed(self.path, "streams", self._recordings, columns)
 
     @cached_property
     def annotations(self) -> pl.DataFrame:
