@@ -26,7 +26,7 @@ class ChannelMaps:
     """For each stream of a table its ``ChannelMap``, shared where streams are alike."""
 
     def __init__(self, table: StreamTable, channels: Sequence[str]) -> None:
-        self._which = table.rows["kind"].to_numpy()
+        self._which = table.rows["_kind"].to_numpy()
         made = [_channel_map(channels, *one) for one in table.kinds.drop("dtype").iter_rows()]
         self._maps = [one for one, _ in made]
         self._present = np.array([mask for _, mask in made])

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from harmonize.data.domains import condition_names, distinct, select, with_labels
+from harmonize.data.domains import condition_names, select, with_labels
 from harmonize.store import Store
 from harmonize.store.catalog import TABLES
 
 _KIND = ("dtype", "channels", "scale", "offset", "missing")
 _PLACES = (
     "recording_id", "stream_index", "part", "start", "rate_num", "rate_den", "layout", "segment_start",
-    "segment_samples", "segment_onset_s", *_KIND,
+    "segment_samples", "segment_onset_s",
 )  # fmt: skip
 _WHO = ("recording_id", "dataset", "site", "subject", "sex", "age", "device_maker", "device_model")
 SHARES = tuple(name for name in TABLES["streams"] if name.endswith("_share"))
@@ -25,7 +25,7 @@ SHARES = tuple(name for name in TABLES["streams"] if name.endswith("_share"))
 
 class StreamTable(NamedTuple):
     """``rows``: one a stream. ``kinds``: dtype, channels, scale, offset and missing, once for all streams that have the
-    same; column ``kind`` of ``rows`` says which (a store of a million recordings has a few)."""
+    same; column ``_kind`` of ``rows`` says which (a store of a million recordings has a few)."""
 
     rows: pl.DataFrame
     kinds: pl.DataFrame
@@ -41,34 +41,32 @@ def stream_table(
     channel (of ``channels``, where these are given). Raises ``ValueError`` for a name that is none of these.
     """
     wanted = {name for name in names if name} | condition_names(where)
-    streams = store.streams_with([*_PLACES, *(name for name in wanted if name in TABLES["streams"])])
-    kinds, kind = distinct(streams, *_KIND)
-    table = streams.drop("scale", "offset", "missing").with_columns(
-        kind=kind,
-        rate_hz=pl.col("rate_num") / pl.col("rate_den"),
-        n_channels=kinds["channels"].list.len().gather(kind),
+    more = sorted(wanted & set(TABLES["streams"]) - set(_KIND))
+    table, kinds = store.streams_by_kind([*_PLACES, *more], _KIND)
+    table = table.with_columns(
+        (pl.col("rate_num") / pl.col("rate_den")).alias("rate_hz"),
+        *(kinds[name].gather(table["_kind"]) for name in sorted(wanted & set(_KIND))),
+        n_channels=kinds["channels"].list.len().gather(table["_kind"]),
     )
     for name in sorted(wanted & set(SHARES)):
-        table = table.with_columns(_worst(table, name, channels))
-    if "channels" not in wanted:
-        table = table.drop("channels")
-    known = [*_WHO, *(name for name in wanted if name in store.recordings.columns)]
-    table = table.join(store.recordings.select(list(dict.fromkeys(known))), on="recording_id", how="inner")
+        table = table.with_columns(_worst(table, kinds, name, channels))
+    known = store.recordings_with([*_WHO, *sorted(wanted & set(TABLES["recordings"]))])
+    table = table.join(known, on="recording_id", how="inner")
     if channels is not None:
         has = kinds["channels"].list.set_intersection(list(channels)).list.len() > 0
-        table = table.filter(has.gather(table["kind"]))
+        table = table.filter(has.gather(table["_kind"]))
     table = with_labels(table, store, where, *names)
     if unknown := sorted(wanted - set(table.columns)):
-        columns = {*table.columns, *TABLES["streams"], *store.recordings.columns, *store.labels.columns}
+        columns = {*table.columns, *TABLES["streams"], *TABLES["recordings"], *store.labels.columns}
         raise ValueError(f"no column {unknown[0]!r}; there are {sorted(columns)}")
     table = select(table, where)
     order = table.select("recording_id", "stream_index").with_row_index("_at").sort("recording_id", "stream_index")
     return StreamTable(table[order["_at"]], kinds)
 
 
-def _worst(table: pl.DataFrame, name: str, channels: Sequence[str] | None) -> pl.Series:
+def _worst(table: pl.DataFrame, kinds: pl.DataFrame, name: str, channels: Sequence[str] | None) -> pl.Series:
     """The largest share among the channels of each row; null where none is known."""
-    long = table.select("channels", name).with_row_index("_row").explode("channels", name)
+    long = table.select(kinds["channels"].gather(table["_kind"]), name).with_row_index("_row").explode("channels", name)
     if channels is not None:
         long = long.filter(pl.col("channels").is_in(list(channels)))
     worst = long.group_by("_row").agg(pl.col(name).max())
@@ -78,7 +76,7 @@ def _worst(table: pl.DataFrame, name: str, channels: Sequence[str] | None) -> pl
 
 def common_channels(table: StreamTable) -> tuple[str, ...]:
     """The channels of all streams. Raises ``ValueError`` where they differ or a name repeats."""
-    kinds = table.kinds["channels"].gather(table.rows["kind"].unique()).to_list()
+    kinds = table.kinds["channels"].gather(table.rows["_kind"].unique()).to_list()
     sets = set(map(tuple, kinds))
     if len(sets) > 1:
         layouts = _examples(table.rows["layout"])

@@ -49,7 +49,7 @@ class WindowReader:
         self.maps = ChannelMaps(table, channels)
         parts, self._path_of = distinct(table.rows, "part")
         self._paths = [f"{part}/samples" for part in parts["part"]]
-        self._kind_of = table.rows["kind"].to_numpy()
+        self._kind_of = table.rows["_kind"].to_numpy()
         used = set(self._kind_of.tolist())
         every = [np.dtype(dtype) for dtype in table.kinds["dtype"]]
         dtypes = sorted({every[kind] for kind in used}, key=str)

@@ -272,19 +272,35 @@ def version_of(root: Place) -> int:
     return int(table_at(root, "recordings").version())
 
 
-def read_committed(
-    root: Place, table: str, recordings: pl.DataFrame, columns: Sequence[str] | None = None
-) -> pl.DataFrame:
-    """Rows of ``streams``, ``annotations``, ``labels`` or ``sources`` that these ``recordings`` name."""
-    named = recordings.select("recording_id", "commit")
-    needed = None if columns is None else list(dict.fromkeys([*columns, "recording_id", "commit"]))
-    found = read(root, table, columns=needed)
-    # Joined by their keys alone: the lists of a stream take long to copy, and as a rule all rows are named.
-    keys = found.select("recording_id", "commit").with_row_index("_at")
+def read_committed(root: Place, table: str, named: pl.DataFrame) -> pl.DataFrame:
+    """Rows of ``streams``, ``annotations``, ``labels`` or ``sources`` that recordings name: ``named`` has their
+    recording_id and commit."""
+    return named_rows(read(root, table), named)
+
+
+def named_rows(rows: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
+    """Those of ``rows`` whose recording_id and commit are in ``named``."""
+    # By the keys alone: lists take long to copy, and as a rule all rows are named.
+    keys = rows.select("recording_id", "commit").with_row_index("_at")
     at = keys.join(named, on=["recording_id", "commit"], how="semi", maintain_order="left")["_at"]
-    if len(at) < len(found):
-        found = found[at]
-    return found if columns is None else found.select(columns)
+    return rows if len(at) == len(rows) else rows[at]
+
+
+def read_by_kind(
+    root: Place, table: str, columns: Sequence[str], kind: Sequence[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Columns of a table and the distinct rows of other columns, to which column ``_kind`` of the first, int64, points.
+    Read in pieces, so that what rows have in common is not held for each. Uncommitted rows are included, and the order
+    of rows is any."""
+    with answers(root):
+        lazy = pl.scan_delta(table_at(root, table), storage_options=scan_options(root), credential_provider=None)
+        digest = pl.struct(kind).hash().alias("_digest")
+        kinds = lazy.group_by(kind).agg().collect(engine="streaming").with_columns(digest).sort("_digest")
+        if kinds["_digest"].n_unique() < len(kinds):
+            raise StoreError("two kinds of rows have the same hash; read the whole table instead")
+        rows = lazy.select(*columns, digest).collect(engine="streaming")
+    numbered = kinds.select("_digest", _kind=pl.int_range(pl.len()))
+    return rows.join(numbered, on="_digest", how="left").drop("_digest"), kinds.drop("_digest")
 
 
 def replace_derived(root: Place, table: str, frame: pl.DataFrame, store_version: int, where: str | None = None) -> None:

@@ -36,36 +36,43 @@ class Store:
         self.attributes = _attributes(path)
         if version is not None:
             require_version(path, version)
-        self._recordings = catalog.read(path, "recordings", version)
         self.version = catalog.version_of(path) if version is None else version
+        self._named = catalog.read(path, "recordings", self.version, ["recording_id", "commit"])
 
     def __repr__(self) -> str:
         return f"<Store {str(self.path)!r} version {self.version}: {len(self)} recordings>"
 
     def __len__(self) -> int:
-        return len(self._recordings)
+        return len(self._named)
 
-    @property
+    @cached_property
     def recordings(self) -> pl.DataFrame:
         """One row a recording: ids, domain fields, demographics, format, flags."""
-        return self._recordings
+        return catalog.read(self.path, "recordings", self.version)
+
+    def recordings_with(self, columns: Sequence[str]) -> pl.DataFrame:
+        """These columns of ``recordings`` alone, which takes less time and memory; every name once."""
+        columns = list(dict.fromkeys(columns))
+        if "recordings" in self.__dict__:  # read before, and kept
+            return self.recordings.select(columns)
+        return catalog.read(self.path, "recordings", self.version, columns)
 
     @cached_property
     def streams(self) -> pl.DataFrame:
         """One row a stream: where its samples lie, its rate, channels, scales and segments."""
-        return catalog.read_committed(self.path, "streams", self._recordings)
+        return catalog.read_committed(self.path, "streams", self._named)
 
-    def streams_with(self, columns: Sequence[str]) -> pl.DataFrame:
-        """These columns of ``streams`` alone, which takes less time and memory; every name once."""
-        columns = list(dict.fromkeys(columns))
-        if "streams" in self.__dict__:  # read before, and kept
-            return self.streams.select(columns)
-        return catalog.read_committed(self.path, "streams", self._recordings, columns)
+    def streams_by_kind(self, columns: Sequence[str], kind: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """These columns of ``streams``, and the distinct rows of other ones (lists that most streams have in common);
+        column ``_kind`` of the first, int64, says which row of the second. Takes a fraction of the memory."""
+        columns = list(dict.fromkeys([*columns, "recording_id", "commit"]))
+        rows, kinds = catalog.read_by_kind(self.path, "streams", columns, kind)
+        return catalog.named_rows(rows, self._named).drop("commit"), kinds
 
     @cached_property
     def annotations(self) -> pl.DataFrame:
         """One row an event."""
-        frame = catalog.read_committed(self.path, "annotations", self._recordings)
+        frame = catalog.read_committed(self.path, "annotations", self._named)
         return frame.sort("recording_id", "onset_s", maintain_order=True)
 
     @cached_property
@@ -77,12 +84,12 @@ class Store:
     @cached_property
     def label_rows(self) -> pl.DataFrame:
         """One row a value of a label: name, kind (text, number, bool, list, dict), value and number."""
-        return catalog.read_committed(self.path, "labels", self._recordings)
+        return catalog.read_committed(self.path, "labels", self._named)
 
     @cached_property
     def sources(self) -> pl.DataFrame:
         """One row a source file: its part, size and SHA-256, and whether it holds other recordings too."""
-        return catalog.read_committed(self.path, "sources", self._recordings)
+        return catalog.read_committed(self.path, "sources", self._named)
 
     @cached_property
     def datasets(self) -> pl.DataFrame:
@@ -116,7 +123,7 @@ class Store:
 
     def __getitem__(self, recording_id: str) -> RecordingView:
         """A recording by its id. Raises ``KeyError``."""
-        rows = self._recordings.filter(pl.col("recording_id") == recording_id)
+        rows = self.recordings.filter(pl.col("recording_id") == recording_id)
         if rows.is_empty():
             raise KeyError(recording_id)
         image = rows["image"][0]

@@ -84,5 +84,5 @@ def test_labels_select_and_are_targets(tmp_path) -> None:
     assert coded.codes_of("paced").names == ("false", "true")
     with pytest.raises(ValueError, match="no column 'rythm'"):
         WindowDataset(store, window=4.0, target="rythm")
-    with pytest.raises(ValueError, match="no column 'nothing' to encode"):
+    with pytest.raises(ValueError, match="no column 'nothing'"):
         WindowDataset(store, window=4.0, domains=["nothing"])
