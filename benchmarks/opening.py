@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 import polars as pl
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 
 from benchmarks.synthetic import eeg_store
 
@@ -37,27 +37,32 @@ print(len(tables[0]), time.perf_counter() - start, peak_mb() - before)
 """
 
 
+_COMMIT = 5_000
+"""Rows of a commit, and so of a file of a table, as ``harmonize.ingest.pending`` has it."""
+
+
 def grown(root: Path, n: int) -> None:
     """A store whose catalog has ``n`` recordings of ten minutes, 60 windows each, at 100 sites."""
-    eeg_store(root, "none", recordings=100, seconds=20)
-    rows = pl.DataFrame({"_n": range(n)})
-    name = pl.format("synthetic/{}", pl.col("_n").cast(pl.String).str.zfill(9))
-    site = pl.format("site-{}", pl.col("_n") % 100)
+    eeg_store(root, "none", recordings=1, seconds=20)
     for table in ("recordings", "streams"):
         path = str(root / "catalog" / table)
-        one = pl.read_delta(path).head(1)
-        many = one.drop("recording_id").join(rows, how="cross").with_columns(recording_id=name)
-        if table == "recordings":
-            many = many.with_columns(site=site, subject=pl.format("sub-{}", pl.col("_n") // 3))
-        else:
-            long = pl.lit([153600], pl.List(pl.Int64))
-            many = many.with_columns(
-                start=pl.col("_n") * 153600, n_samples=153600, segment_samples=long.cast(many.schema["segment_samples"])
+        one = pl.read_delta(path)
+        for first in range(0, n, _COMMIT):
+            number = pl.col("_n")
+            many = one.drop("recording_id").join(
+                pl.DataFrame({"_n": range(first, min(n, first + _COMMIT))}), how="cross"
             )
-        frame = many.select(one.columns).cast(one.schema)
-        schema = DeltaTable(path).schema()
-        write_deltalake(path, frame.to_arrow(), mode="overwrite", schema_mode=None)
-        assert DeltaTable(path).schema() == schema
+            many = many.with_columns(recording_id=pl.format("synthetic/{}", number.cast(pl.String).str.zfill(9)))
+            if table == "recordings":
+                many = many.with_columns(
+                    site=pl.format("site-{}", number % 100), subject=pl.format("sub-{}", number // 3)
+                )
+            else:
+                many = many.with_columns(
+                    start=number * 153600, n_samples=153600, segment_samples=pl.concat_list(153600)
+                )
+            frame = many.select(one.columns).cast(one.schema)  # type: ignore[arg-type]
+            write_deltalake(path, frame.to_arrow(), mode="append" if first else "overwrite")
 
 
 def rows(counts: list[int]) -> list[str]:

@@ -42,7 +42,9 @@ def stream_table(
     """
     wanted = {name for name in names if name} | condition_names(where)
     more = sorted(wanted & set(TABLES["streams"]) - set(_KIND))
-    table, kinds = store.streams_by_kind([*_PLACES, *more], _KIND)
+    table, kinds = store.streams_by_kind(
+        [*_PLACES, *more], _KIND, [*_WHO, *sorted(wanted & set(TABLES["recordings"]) - set(more) - {"commit"})]
+    )
     table = table.with_columns(
         (pl.col("rate_num") / pl.col("rate_den")).alias("rate_hz"),
         *(kinds[name].gather(table["_kind"]) for name in sorted(wanted & set(_KIND))),
@@ -50,8 +52,6 @@ def stream_table(
     )
     for name in sorted(wanted & set(SHARES)):
         table = table.with_columns(_worst(table, kinds, name, channels))
-    known = store.recordings_with([*_WHO, *sorted(wanted & set(TABLES["recordings"]))])
-    table = table.join(known, on="recording_id", how="inner")
     if channels is not None:
         has = kinds["channels"].list.set_intersection(list(channels)).list.len() > 0
         table = table.filter(has.gather(table["_kind"]))

@@ -192,18 +192,12 @@ def _update_failures(root: Place, failures: list[Row], converted: list[Row]) -> 
         _write(root, "failures", pl.concat([kept, new]), mode="overwrite")
 
 
-def read(root: Place, table: str, version: int | None = None, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """One table as it is stored, uncommitted rows included; None: all its columns. Raises ``StoreError``."""
+def read(root: Place, table: str, version: int | None = None) -> pl.DataFrame:
+    """One table as it is stored, uncommitted rows included. Raises ``StoreError``."""
     try:
         with answers(root):
             opened = table_at(root, table, version)
-            options = scan_options(root)
-            return pl.read_delta(
-                opened,
-                storage_options=options,
-                credential_provider=None,
-                columns=None if columns is None else list(columns),
-            )
+            return pl.read_delta(opened, storage_options=scan_options(root), credential_provider=None)
     except DeltaError as error:
         raise StoreError(f"the store has no table {table!r}, or no version {version} of it") from error
 
@@ -275,15 +269,7 @@ def version_of(root: Place) -> int:
 def read_committed(root: Place, table: str, named: pl.DataFrame) -> pl.DataFrame:
     """Rows of ``streams``, ``annotations``, ``labels`` or ``sources`` that recordings name: ``named`` has their
     recording_id and commit."""
-    return named_rows(read(root, table), named)
-
-
-def named_rows(rows: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
-    """Those of ``rows`` whose recording_id and commit are in ``named``."""
-    # By the keys alone: lists take long to copy, and as a rule all rows are named.
-    keys = rows.select("recording_id", "commit").with_row_index("_at")
-    at = keys.join(named, on=["recording_id", "commit"], how="semi", maintain_order="left")["_at"]
-    return rows if len(at) == len(rows) else rows[at]
+    return read(root, table).join(named, on=["recording_id", "commit"], how="semi")
 
 
 def read_by_kind(

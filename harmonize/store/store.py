@@ -37,42 +37,39 @@ class Store:
         if version is not None:
             require_version(path, version)
         self.version = catalog.version_of(path) if version is None else version
-        self._named = catalog.read(path, "recordings", self.version, ["recording_id", "commit"])
+        self.recordings = catalog.read(path, "recordings", self.version)
+        """One row a recording: ids, domain fields, demographics, format, flags."""
 
     def __repr__(self) -> str:
         return f"<Store {str(self.path)!r} version {self.version}: {len(self)} recordings>"
 
     def __len__(self) -> int:
-        return len(self._named)
-
-    @cached_property
-    def recordings(self) -> pl.DataFrame:
-        """One row a recording: ids, domain fields, demographics, format, flags."""
-        return catalog.read(self.path, "recordings", self.version)
-
-    def recordings_with(self, columns: Sequence[str]) -> pl.DataFrame:
-        """These columns of ``recordings`` alone, which takes less time and memory; every name once."""
-        columns = list(dict.fromkeys(columns))
-        if "recordings" in self.__dict__:  # read before, and kept
-            return self.recordings.select(columns)
-        return catalog.read(self.path, "recordings", self.version, columns)
+        return len(self.recordings)
 
     @cached_property
     def streams(self) -> pl.DataFrame:
         """One row a stream: where its samples lie, its rate, channels, scales and segments."""
-        return catalog.read_committed(self.path, "streams", self._named)
+        return catalog.read_committed(self.path, "streams", self.recordings)
 
-    def streams_by_kind(self, columns: Sequence[str], kind: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """These columns of ``streams``, and the distinct rows of other ones (lists that most streams have in common);
-        column ``_kind`` of the first, int64, says which row of the second. Takes a fraction of the memory."""
+    def streams_by_kind(
+        self, columns: Sequence[str], kind: Sequence[str], of_recordings: Sequence[str]
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """These columns of ``streams`` and of their recordings, and the distinct rows of other columns of ``streams``
+        (lists that most streams have in common): column ``_kind`` of the first, int64, says which row of the second.
+        Takes a fraction of the memory that the whole tables take. The order of rows is any."""
         columns = list(dict.fromkeys([*columns, "recording_id", "commit"]))
         rows, kinds = catalog.read_by_kind(self.path, "streams", columns, kind)
-        return catalog.named_rows(rows, self._named).drop("commit"), kinds
+        recordings = self.recordings.select(sorted({*of_recordings, "recording_id", "commit"})).rename({"commit": "_named"})
+        rows = rows.join(recordings, on="recording_id", how="left")  # which copies nothing of the left
+        named = rows["commit"].eq_missing(rows["_named"])
+        if not named.all():
+            rows = rows.filter(named)
+        return rows.drop("commit", "_named"), kinds
 
     @cached_property
     def annotations(self) -> pl.DataFrame:
         """One row an event."""
-        frame = catalog.read_committed(self.path, "annotations", self._named)
+        frame = catalog.read_committed(self.path, "annotations", self.recordings)
         return frame.sort("recording_id", "onset_s", maintain_order=True)
 
     @cached_property
@@ -84,12 +81,12 @@ class Store:
     @cached_property
     def label_rows(self) -> pl.DataFrame:
         """One row a value of a label: name, kind (text, number, bool, list, dict), value and number."""
-        return catalog.read_committed(self.path, "labels", self._named)
+        return catalog.read_committed(self.path, "labels", self.recordings)
 
     @cached_property
     def sources(self) -> pl.DataFrame:
         """One row a source file: its part, size and SHA-256, and whether it holds other recordings too."""
-        return catalog.read_committed(self.path, "sources", self._named)
+        return catalog.read_committed(self.path, "sources", self.recordings)
 
     @cached_property
     def datasets(self) -> pl.DataFrame:
