@@ -9,6 +9,9 @@ from math import prod
 
 import numpy as np
 
+_SLAB_BYTES = 16 << 20
+"""Small buffers are cut from so large a piece, which the system backs by huge pages."""
+
 
 class Fresh:
     """Memory as numpy gives it."""
@@ -42,5 +45,7 @@ class Buffers(Fresh):
                 if sys.getrefcount(kept[-1]) == 2:
                     break
             else:
-                kept.append(np.empty(size, np.uint8))
+                slab = np.empty(max(1, _SLAB_BYTES // max(1, size)) * size, np.uint8).data
+                # Through a memoryview: views of a view would hold the slab, and not the part they are of.
+                kept.extend(np.frombuffer(slab[at : at + size], np.uint8) for at in range(0, len(slab), max(1, size)))
             return kept[-1].view(dtype).reshape(shape)

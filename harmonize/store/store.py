@@ -59,7 +59,9 @@ class Store:
         Takes a fraction of the memory that the whole tables take. The order of rows is any."""
         columns = list(dict.fromkeys([*columns, "recording_id", "commit"]))
         rows, kinds = catalog.read_by_kind(self.path, "streams", columns, kind)
-        recordings = self.recordings.select(sorted({*of_recordings, "recording_id", "commit"})).rename({"commit": "_named"})
+        recordings = self.recordings.select(sorted({*of_recordings, "recording_id", "commit"})).rename(
+            {"commit": "_named"}
+        )
         rows = rows.join(recordings, on="recording_id", how="left")  # which copies nothing of the left
         named = rows["commit"].eq_missing(rows["_named"])
         if not named.all():
