@@ -20,7 +20,7 @@ from harmonize.store.place import Place
 from harmonize.store.recent import Recent
 from harmonize.store.shard_bytes import ShardBytes, open_shard
 
-_ABSENT = np.uint64(2**64 - 1)
+_ABSENT = 2**64 - 1
 _CRC_BYTES = 4
 _OPEN_SHARDS = 64
 
@@ -108,7 +108,7 @@ class ShardedArray:
     def read_chunk(self, index: tuple[int, ...]) -> np.ndarray:
         """One decoded inner chunk; see ``read_chunks``."""
         shard, table = self._shards(self.shard_of(index))
-        return self._decoded(index, shard.ranges([self._span(index, table, shard.size)])[0])
+        return self._decoded(index, shard.ranges(self._spans([index], table, shard.size))[0])
 
     def read_chunks(self, indices: Sequence[tuple[int, ...]]) -> Iterator[np.ndarray]:
         """Decoded inner chunks in the order given, of the full chunk shape (padding included at the array's end).
@@ -119,7 +119,7 @@ class ShardedArray:
         for key, group in itertools.groupby(indices, self.shard_of):
             shard, table = self._shards(key)
             inside = list(group)
-            spans = [self._span(index, table, shard.size) for index in inside]
+            spans = self._spans(inside, table, shard.size)
             yield from map(self._decoded, inside, shard.ranges(spans))
 
     def _decoded(self, index: tuple[int, ...], encoded: memoryview) -> np.ndarray:
@@ -128,14 +128,16 @@ class ShardedArray:
         except (RuntimeError, ValueError) as error:
             raise CorruptShardError(f"chunk {index} of {self._name} does not decode") from error
 
-    def _span(self, index: tuple[int, ...], table: np.ndarray, shard_bytes: int) -> tuple[int, int]:
-        """Where a chunk lies in its shard: its first byte and its size."""
-        start, size = table[tuple(i % n for i, n in zip(index, self._per_shard, strict=True))]
-        if start == _ABSENT:
-            raise MissingChunkError(f"chunk {index} of {self._name} is not there")
-        if int(start) + int(size) > shard_bytes:
-            raise CorruptShardError(f"chunk {index} of {self._name} lies outside its shard")
-        return int(start), int(size)
+    def _spans(self, indices: Sequence[tuple[int, ...]], table: np.ndarray, shard_bytes: int) -> list[tuple[int, int]]:
+        """Where chunks lie in their shard: first byte and size of each."""
+        places = np.array(indices) % self._per_shard
+        spans: list[tuple[int, int]] = list(map(tuple, table[tuple(places.T)].tolist()))
+        for index, (start, size) in zip(indices, spans, strict=True):
+            if start == _ABSENT:
+                raise MissingChunkError(f"chunk {index} of {self._name} is not there")
+            if start + size > shard_bytes:
+                raise CorruptShardError(f"chunk {index} of {self._name} lies outside its shard")
+        return spans
 
     def read(self, region: Sequence[tuple[int, int]]) -> np.ndarray:
         """A box, as (start, stop) for each axis. Raises ``IndexError`` outside the array."""
