@@ -98,8 +98,7 @@ class BatchDataset(Dataset[Sample], ABC):
     def _batch(self, columns: dict[str, np.ndarray], rows: np.ndarray) -> Sequence[Sample]:
         """Arrays and the domain columns of ``rows`` as samples; tensors share the arrays' memory."""
         whole: Sample = {
-            name: torch.from_numpy(np.ascontiguousarray(column))
-            for name, column in (columns | self._domains.gather(rows)).items()
+            name: torch.from_numpy(column) for name, column in (columns | self._domains.gather(rows)).items()
         }
         whole["recording_id"] = self._domains.recording_id[rows].tolist()
         batch = Batch(whole, len(rows))
