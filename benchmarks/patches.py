@@ -1,7 +1,7 @@
 """``python -m benchmarks.patches``: random 96^3 patches of 20 T1 volumes against a memmap, and against TorchIO.
 
-The volumes are 20 versions of a real T1 (``../shared/data/nifti/chris_t1.nii.gz``; a made-up head where it is absent) as
-int16, as scanners write: flipped, with a gain and noise of their own. TorchIO reads the same as ``.nii.gz`` where
+The volumes are 20 versions of a real T1 (``../shared/data/nifti/chris_t1.nii.gz``; a made-up head where it is absent)
+as int16, as scanners write: flipped, with a gain and noise of their own. TorchIO reads the same as ``.nii.gz`` where
 ``TORCHIO_PYTHON`` names the Python of an environment that has it (it needs another torch); else nibabel stands in.
 """
 
