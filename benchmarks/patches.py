@@ -1,4 +1,4 @@
-"""``python -m benchmarks.patches``: random 96^3 patches of 20 T1 volumes against a memmap, and against TorchIO.
+"""``python -m benchmarks.patches``: random 96^3 patches of 20 T1 volumes against a memmap, TorchIO and scipy.
 
 The volumes are 20 versions of a real T1 (``../shared/data/nifti/chris_t1.nii.gz``; a made-up head where it is absent)
 as int16, as scanners write: flipped, with a gain and noise of their own. TorchIO reads the same as ``.nii.gz`` where
@@ -16,6 +16,8 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import scipy.ndimage
+from torch.utils.data import DataLoader
 
 from benchmarks.timing import alternating_s, row
 from harmonize.data import PatchDataset
@@ -28,7 +30,7 @@ from harmonize_schemas import Acquisition, Demographics, Image, Privacy, Provena
 
 T1 = Path(__file__).parents[2] / "shared" / "data" / "nifti" / "chris_t1.nii.gz"
 VOLUMES, EDGE, BATCH, ROUNDS = 20, 96, 8, 5
-SPACING_MM = 0.88
+SPACING_MM, FINER_MM = 0.88, 0.8
 
 TORCHIO = """
 import sys, time, warnings
@@ -96,6 +98,18 @@ def of_memmap(flat: np.ndarray, batches: Sequence[np.ndarray], ds: PatchDataset)
             out[place] = flat[volume, z : z + EDGE, y : y + EDGE, x : x + EDGE]
 
 
+def of_scipy(flat: np.ndarray, batches: Sequence[np.ndarray], ds: PatchDataset) -> None:
+    """Patches of another spacing from a memmap, each interpolated by itself."""
+    for numbers in batches:
+        rows = numbers // (len(ds) // len(flat))
+        out = np.empty((len(numbers), EDGE, EDGE, EDGE), np.float32)
+        for place, (volume, start) in enumerate(zip(rows, ds._places(numbers, rows), strict=True)):
+            x, y, z = ds._grids[volume].axes
+            step = [z.step, y.step, x.step]
+            offset = [axis.first + axis.step * start[i] for i, axis in ((2, z), (1, y), (0, x))]
+            scipy.ndimage.affine_transform(flat[volume], step, offset, output=out[place], order=1, mode="nearest")
+
+
 def of_store(ds: PatchDataset, batches: Sequence[np.ndarray]) -> None:
     """Patches of a data set."""
     for numbers in batches:
@@ -116,6 +130,32 @@ def torchio_s(files: Sequence[Path], per_volume: int) -> tuple[str, float]:
             x, y, z = (rng.integers(0, n - EDGE + 1) for n in whole.shape)
             whole[x : x + EDGE, y : y + EDGE, z : z + EDGE].astype(np.float32)
     return "nibabel and a crop (no TorchIO)", (time.perf_counter() - start) / (per_volume * len(names))
+
+
+def further(ds: PatchDataset, flat: np.ndarray, codec: str, memmap_s: float) -> list[str]:
+    """Through workers, and of another spacing."""
+    loader = DataLoader(
+        ds, BATCH, shuffle=True, num_workers=2, collate_fn=ds.collate, persistent_workers=True
+    )  # fmt: skip
+    finer = PatchDataset(
+        ds._root, patch=ds.patch, sampling="random", per_image=1, spacing=(FINER_MM,) * 3
+    )  # fmt: skip
+    batches = [np.arange(i, min(i + BATCH, len(finer))) for i in range(0, len(finer), BATCH)]
+    seconds = alternating_s(
+        {
+            "workers": lambda: [None for _ in loader],
+            "finer": lambda: of_store(finer, batches),
+            "scipy": lambda: of_scipy(flat, batches, finer),
+        },
+        3,
+    )
+    what = f"the same through `DataLoader(num_workers=2)`, shuffled, codec {codec}"
+    spaced = f"patches of {FINER_MM} mm from {SPACING_MM} mm, codec {codec}, one process"
+    reference = "`scipy.ndimage.affine_transform`, memmap"
+    return [
+        row(what, len(ds), seconds["workers"], "numpy memmap gather, one process", memmap_s, "patches"),
+        row(spaced, len(finer), seconds["finer"], reference, seconds["scipy"], "patches"),
+    ]
 
 
 def rows() -> list[str]:
@@ -153,6 +193,7 @@ def rows() -> list[str]:
                 what = f"the same, {name}, codec {codec}"
                 theirs = f"{reader}, `.nii.gz`, {per_volume} a volume"
                 out.append(row(what, n, seconds[name], theirs, each_s * n, "patches"))
+            out += further(ds, flat, codec, seconds["memmap shuffled"]) if codec == "lz4" else []
     return out
 
 

@@ -53,8 +53,8 @@ class PatchDataset(BatchDataset):
     spacing
         mm along x, y, z of a patch (None: as stored), resampled when read, from the voxels needed alone.
     orientation
-        Directions that a patch's x, y, z run to, as "RAS", by exchanging and reversing axes; an oblique image
-        stays oblique, and ``affine`` says so. None: as stored.
+        Directions that a patch's x, y, z run to, as "RAS", by exchanging and reversing axes; an oblique or
+        sheared image stays that, and ``affine`` says so. None: as stored.
     interpolation
         "linear", which also takes means where voxels become larger (``patch_resample.taps``), or "nearest",
         for images of labels.
@@ -176,7 +176,9 @@ class PatchDataset(BatchDataset):
         made = patch_keys(self.seed, int(self._epoch[0]), numbers)
         sizes = self._sizes[rows]
         starts = random_starts(made, sizes, self._extent)
-        for i in np.flatnonzero(uniform(made, 4) < self._share).tolist():
+        chosen = np.flatnonzero(uniform(made, 4) < self._share)
+        at_once(self._root, self._foreground.count, np.unique(rows[chosen]).tolist())
+        for i in chosen.tolist():
             row = int(rows[i])
             if self._foreground.count(row):
                 voxel = self._foreground.voxel(row, float(uniform(made[i], 5)))

@@ -213,12 +213,17 @@ def test_random_patches_follow_from_seed_epoch_and_number(bright) -> None:
     assert starts(PatchDataset(bright, (3, 3, 3), sampling="random", per_image=40, seed=6), range(40)) != first
     ds.set_epoch(0)
     assert starts(ds, range(40)) == first
-    loader = DataLoader(
-        ds, batch_size=8, num_workers=1, collate_fn=ds.collate, persistent_workers=True, multiprocessing_context="spawn"
-    )
-    for epoch, expected in ((0, first), (1, second)):
-        ds.set_epoch(epoch)
-        assert torch.cat([batch["start"] for batch in loader]).tolist() == expected, "workers that stay follow"
+    plain = next(iter(DataLoader(ds, batch_size=40)))
+    assert plain["start"].tolist() == first
+    torch.testing.assert_close(plain["image"], ds.collate(ds.__getitems__(range(40)))["image"])
+    for context in ("fork", "spawn"):
+        loader = DataLoader(
+            ds, batch_size=8, num_workers=1, collate_fn=ds.collate, persistent_workers=True,
+            multiprocessing_context=context,
+        )  # fmt: skip
+        for epoch, expected in ((0, first), (1, second)):
+            ds.set_epoch(epoch)
+            assert torch.cat([batch["start"] for batch in loader]).tolist() == expected, "workers that stay follow"
 
 
 def ball(sizes, centre, radius, seed=0) -> np.ndarray:
