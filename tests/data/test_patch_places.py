@@ -55,6 +55,10 @@ def test_otsu_splits_as_the_definition_does() -> None:
         values = np.concatenate([rng.normal(low, (high - low) / 12, n), rng.normal(high, (high - low) / 8, 400)])
         ours, theirs = (values > otsu(values)).sum(), (values > slow_otsu(values)).sum()
         assert abs(ours - theirs) <= len(values) * 0.01
+    for seed in range(5):  # classes that overlap: the threshold itself
+        rng = np.random.default_rng(seed)
+        values = np.concatenate([rng.uniform(0, 60, 3000), rng.uniform(40, 120, 2000)])
+        assert abs(otsu(values) - slow_otsu(values)) < 120 / 256 * 2
     assert np.isnan(otsu(np.full(10, 3.0)))
     rare = np.r_[np.zeros(9999), 1.0]
     assert 0 <= otsu(rare) < 1
