@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -95,10 +95,11 @@ class BatchDataset(Dataset[Sample], ABC):
         whole: Sample = default_collate(list(samples))
         return whole
 
-    def _batch(self, columns: dict[str, np.ndarray], rows: np.ndarray) -> Sequence[Sample]:
+    def _batch(self, columns: Mapping[str, np.ndarray | torch.Tensor], rows: np.ndarray) -> Sequence[Sample]:
         """Arrays and the domain columns of ``rows`` as samples; tensors share the arrays' memory."""
         whole: Sample = {
-            name: torch.from_numpy(column) for name, column in (columns | self._domains.gather(rows)).items()
+            name: column if isinstance(column, torch.Tensor) else torch.from_numpy(column)
+            for name, column in {**columns, **self._domains.gather(rows)}.items()
         }
         whole["recording_id"] = self._domains.recording_id[rows].tolist()
         batch = Batch(whole, len(rows))

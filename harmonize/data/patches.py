@@ -19,6 +19,7 @@ from harmonize.data.patch_grid import Spacing, VoxelGrid, check_orientation, spa
 from harmonize.data.patch_places import around, grid_starts, patch_keys, random_starts
 from harmonize.data.patch_resample import Interpolation, Taps, interpolate, taps
 from harmonize.data.reader import ArrayReader
+from harmonize.data.room import room
 from harmonize.data.shuffle import uniform
 from harmonize.store import Store, open_store
 from harmonize.store.place import Place, at_once
@@ -147,21 +148,22 @@ class PatchDataset(BatchDataset):
         x, y, z = self._extent[:3].tolist()
         # As stored: time, channel, z, y, x.
         shape = (len(numbers), self.frames, _sizes(self._images[0])["c"], z, y, x)
-        image, mask = np.empty(shape, np.float32), np.empty(shape, bool)
+        image, mask = room(shape, torch.float32), room(shape, torch.bool)
+        images, masks = image.numpy(), mask.numpy()
 
         def fill(row: int) -> None:
             ours = np.flatnonzero(rows == row)
-            self._fill([image[i] for i in ours], [mask[i] for i in ours], row, start[ours])
+            self._fill([images[i] for i in ours], [masks[i] for i in ours], row, start[ours])
 
         at_once(self._root, fill, np.unique(rows).tolist())
         affine = self._affines[rows]
         affine[:, :3, 3] += np.einsum("nij,nj->ni", affine[:, :3, :3], start[:, :3])
-        columns = {"image": self._outward(image), "mask": self._outward(mask), "affine": affine, "start": start}
+        turned = {"image": self._outward(image), "mask": self._outward(mask)}
+        columns: dict[str, np.ndarray | torch.Tensor] = {**turned, "affine": affine, "start": start}
         return self._batch(columns, rows)
 
-    def _outward(self, stored: np.ndarray) -> np.ndarray:
-        n, frames, channels, *zyx = stored.shape
-        turned = stored.reshape(n, frames * channels, *zyx).transpose(0, 1, 4, 3, 2)
+    def _outward(self, stored: torch.Tensor) -> torch.Tensor:
+        turned = stored.flatten(1, 2).permute(0, 1, 4, 3, 2)
         return turned if len(self.patch) == 3 else turned[..., 0]
 
     def _places(self, numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:

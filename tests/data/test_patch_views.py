@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, get_worker_info
 
 import harmonize as hz
 from harmonize.data import PatchDataset
@@ -224,6 +224,18 @@ def test_random_patches_follow_from_seed_epoch_and_number(bright) -> None:
         for epoch, expected in ((0, first), (1, second)):
             ds.set_epoch(epoch)
             assert torch.cat([batch["start"] for batch in loader]).tolist() == expected, "workers that stay follow"
+
+
+def _where(sample) -> dict:
+    return sample | {"shared": sample["image"].is_shared(), "worker": get_worker_info() is not None}
+
+
+def test_a_worker_fills_shared_memory(bright) -> None:
+    ds = PatchDataset(bright, (20, 20, 20), transform=_where)
+    assert (ds[0]["shared"], ds[0]["worker"]) == (False, False)
+    (sample,) = DataLoader(ds, batch_size=None, num_workers=1)
+    assert (sample["shared"], sample["worker"]) == (True, True)
+    torch.testing.assert_close(sample["image"], ds[0]["image"])
 
 
 def ball(sizes, centre, radius, seed=0) -> np.ndarray:
