@@ -3,15 +3,18 @@
 The volumes are 20 versions of a real T1 (``../shared/data/nifti/chris_t1.nii.gz``; a made-up head where it is absent)
 as int16, as scanners write: flipped, with a gain and noise of their own. TorchIO reads the same as ``.nii.gz`` where
 ``TORCHIO_PYTHON`` names the Python of an environment that has it (it needs another torch); else nibabel stands in.
+``python -m benchmarks.patches chunks``: what the size of the store's chunks costs.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -22,7 +25,7 @@ from torch.utils.data import DataLoader
 from benchmarks.timing import alternating_s, row
 from harmonize.data import PatchDataset
 from harmonize.ingest.rows import recording_row
-from harmonize.store import create_store
+from harmonize.store import create_store, geometry
 from harmonize.store.catalog import Batch, commit
 from harmonize.store.parts import ImagePart
 from harmonize.store.shards import Codec
@@ -197,5 +200,31 @@ def rows() -> list[str]:
     return out
 
 
+def chunk_rows() -> list[str]:
+    """What the edge of an inner chunk costs: milliseconds of a shuffled patch of each size, and bytes of a volume."""
+    sizes, voxels = (64, 96, 128), volumes()[:8]
+    out = [
+        f"| codec | chunk | {' | '.join(f'{size}^3, ms' for size in sizes)} | MB a volume |",
+        "|---|---|---|---|---|---|",
+    ]
+    for codec in ("lz4", "none"):
+        works: dict[str, Callable[[], None]] = {}
+        megabytes = {}
+        with tempfile.TemporaryDirectory() as folder:
+            for edge in (32, 64):
+                geometry.IMAGE_CHUNK = geometry.IMAGE_CHUNK_PLAIN = edge
+                store = t1_store(Path(folder) / f"{edge}.zarr", codec, voxels)
+                megabytes[edge] = sum(file.stat().st_size for file in store.glob("images/**/c/**/*") if file.is_file())
+                for size in sizes:
+                    ds = PatchDataset(store, patch=(size,) * 3, sampling="random", per_image=BATCH)
+                    order = np.random.default_rng(0).permutation(len(ds)).reshape(-1, BATCH)
+                    works[f"{edge} {size}"] = partial(of_store, ds, list(order))
+            seconds = alternating_s(works, ROUNDS)
+        for edge, size_b in megabytes.items():
+            each = [f"{seconds[f'{edge} {size}'] / (len(voxels) * BATCH) * 1e3:.2f}" for size in sizes]
+            out.append(f"| {codec} | {edge}^3 | {' | '.join(each)} | {size_b / len(voxels) / 1e6:.1f} |")
+    return out
+
+
 if __name__ == "__main__":
-    print("\n".join(rows()))
+    print("\n".join(chunk_rows() if sys.argv[1:] == ["chunks"] else rows()))

@@ -19,8 +19,8 @@ CHUNK_BYTES = 512 * 1024
 SHARD_BYTES = 64 * 1024 * 1024
 """Aim for a shard: one file, written whole from one buffer."""
 IMAGE_CHUNK = 32
-"""Edge of an image's inner chunk in voxels. A random patch of 96^3 decodes 2.3 times its voxels from such cubes and 4
-times from cubes of 64, and small cubes compress better (``python -m benchmarks.patches``)."""
+"""Edge of an image's inner chunk in voxels. A random patch of 96^3 decodes 2.3 times its voxels from such cubes and 3.8
+times from cubes of 64, and small cubes compress better (``python -m benchmarks.patches chunks``)."""
 IMAGE_CHUNK_PLAIN = 64
 """The same where chunks are not compressed: nothing is decoded, and fewer pieces are copied faster."""
 

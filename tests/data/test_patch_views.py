@@ -189,6 +189,12 @@ def test_planes_times_and_colours(tmp_path, small_chunks) -> None:
         _, _, z, t = sample["start"].tolist()
         np.testing.assert_array_equal(sample["image"][0].numpy(), times[t, z].T)
         np.testing.assert_allclose(world(sample, (2, 3, 0)), np.array(LIA)[:3] @ [2, 3, z, 1])
+    ds = PatchDataset(root, (9, 6), where="site = 'T'", orientation="RAS")  # x, z, y as stored, x the other way
+    assert [int(n) for n in ds.row_sizes()] == [10 * 5]
+    for sample in ds.__getitems__(range(50)):
+        _, _, y, t = sample["start"].tolist()
+        np.testing.assert_array_equal(sample["image"][0].numpy(), times[t, :, y, ::-1].T)
+        np.testing.assert_allclose(world(sample, (2, 3, 0)), np.array(LIA)[:3] @ [8 - 2, y, 3, 1])
     ds = PatchDataset(root, (9, 10, 4), where="site = 'T'", frames=2)
     assert [sample["start"].tolist()[2:] for sample in ds.__getitems__(range(6))] == [
         [0, 0], [0, 2], [0, 3], [2, 0], [2, 2], [2, 3],

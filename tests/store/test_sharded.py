@@ -98,7 +98,7 @@ def test_a_chunk_that_would_lie_outside_its_shard_is_an_error(tmp_path) -> None:
     write(tmp_path, noise((4, 100)), (4, 10), (1, 10), "none")
     shard = tmp_path / "a/c/0/0"
     index_bytes = 10 * 16 + 4
-    shard.write_bytes(shard.read_bytes()[400:])  # 10 chunks of 80 bytes: the last 5 are gone from where they were
+    shard.write_bytes(shard.read_bytes()[400:])  # of 10 chunks of 80 bytes, 7 would end before byte 564
     array = ShardedArray(tmp_path / "a")
     assert shard.stat().st_size == 400 + index_bytes
     array.read([(0, 4), (0, 70)])
