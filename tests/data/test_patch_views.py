@@ -262,9 +262,14 @@ def test_patches_around_foreground(tmp_path, small_chunks, options) -> None:
     half = PatchDataset(
         tmp_path / "s.zarr", (8, 8, 8), sampling="foreground", foreground=0.5, per_image=1000, seed=1, **options
     )
-    hits = sum(bool(sample["image"][0, 4, 4, 4] > 250) for sample in half.__getitems__(range(1000)))
+    inside = [bool(sample["image"][0, 4, 4, 4] > 250) for sample in half.__getitems__(range(1000))]
+    hits = sum(inside)
     # A random centre lies in the ball with 1437 / (53 * 43 * 33): 0.02.
     assert abs(hits - 1000 * (0.5 + 0.5 * 0.02)) < 5 * np.sqrt(250)
+    others = [s["start"].numpy()[:3] for s, hit in zip(half.__getitems__(range(1000)), inside, strict=True) if not hit]
+    room = half._sizes[0, :3] - 8
+    # Means of about 500 uniform numbers: a standard error of 0.29 / sqrt(500) = 0.013 of the room.
+    np.testing.assert_allclose(np.mean(others, axis=0) / room, 0.5, atol=0.065)
     half.set_epoch(1)
     assert sum(bool(sample["image"][0, 4, 4, 4] > 250) for sample in half.__getitems__(range(1000))) != hits
 
