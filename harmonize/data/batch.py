@@ -88,6 +88,9 @@ class BatchDataset(Dataset[Sample], ABC):
     def row_sizes(self) -> np.ndarray:
         """Items of each row; items are numbered row after row."""
 
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of what is drawn at random, where anything is. A stream does so by itself."""
+
     @abstractmethod
     def placement(self) -> Placement:
         """How items lie in the store."""

@@ -5,149 +5,255 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import polars as pl
+import torch
 
 from harmonize.data.batch import BatchDataset, Placement, Sample
+from harmonize.data.boxes import read_values
 from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import select, with_labels
+from harmonize.data.foreground import Foreground
+from harmonize.data.patch_grid import Spacing, VoxelGrid, check_orientation, spatial_sizes, voxel_grid
+from harmonize.data.patch_places import around, grid_starts, patch_keys, random_starts
+from harmonize.data.patch_resample import Interpolation, Taps, interpolate, taps
 from harmonize.data.reader import ArrayReader, Chunks
+from harmonize.data.room import room
+from harmonize.data.shuffle import uniform
 from harmonize.store import Store, open_store
 from harmonize.store.place import Place, at_once
-from harmonize.store.views import ImageView, read_document
+from harmonize.store.views import read_document
 from harmonize_schemas import Image
 
+Sampling = Literal["grid", "random", "foreground"]
 Triple = tuple[int, int, int]
-
-
-def grid_starts(size: int, patch: int, stride: int) -> np.ndarray:
-    """Starts of patches that cover an axis; the last is moved back to end with it."""
-    if size <= patch:
-        return np.zeros(1, np.int64)
-    starts = np.arange(0, size - patch + 1, stride)
-    return starts if starts[-1] == size - patch else np.append(starts, size - patch)
+Pair = tuple[int, int]
 
 
 class PatchDataset(BatchDataset):
-    """Boxes on a grid over every image of a store, by number.
+    """Boxes of every image of a store, by number: on a grid, at random, or around foreground.
 
     Parameters
     ----------
     store
         A ``Store``, or its path or URL.
     patch, stride
-        Voxels along x, y, z; ``stride`` None: patches that touch. The last patch of an axis is moved back
-        so that it ends with the image; an image smaller than a patch is padded.
+        Voxels along x, y, z; two numbers: patches of planes, whose samples have no z. ``stride`` None: patches
+        that touch. The last patch of an axis is moved back so that it ends with the image; an image smaller than
+        a patch is padded.
     where, target, domains, transform
         As for ``WindowDataset``.
+    sampling
+        "grid"; "random": ``per_image`` patches of each image, new ones each epoch (``set_epoch``), every start
+        inside the image equally likely; "foreground": the same, but a share of them, ``foreground``, is laid
+        around a voxel of the foreground, as ``patch // 2``, and moved inside the image where it reaches out.
+        Foreground is what lies above ``threshold`` (in the image's unit; None: Otsu's, of each image), judged
+        by every n-th voxel of the middle time point, 65,536 at most; the whole image is read for it once.
+        A patch is a function of ``seed``, epoch and its number alone.
+    spacing
+        mm along x, y, z of a patch (None: as stored), resampled when read, from the voxels needed alone.
+    orientation
+        Directions that a patch's x, y, z run to, as "RAS", by exchanging and reversing axes; an oblique or
+        sheared image stays that, and ``affine`` says so. None: as stored.
+    interpolation
+        "linear", which also takes means where voxels become larger (``patch_resample.taps``), or "nearest",
+        for images of labels.
+    frames
+        Consecutive time points of a patch; 1: each by itself.
 
-    Samples are dicts: ``image`` float32 (1, x, y, z), value = stored * slope + intercept; ``mask`` bool of
-    the same shape, False where the image has no data (outside it, or padding voxels), where ``image`` is
-    zero; ``affine`` float64 (4, 4), patch voxel to RAS+ mm, NaN where unknown; ``start`` int64 (4,), the
-    patch's first voxel (x, y, z) and its time; codes, ``age``, ``recording_id`` and ``target`` as for
-    ``WindowDataset``. Every time point of an image is patched by itself.
+    Samples are dicts: ``image`` float32 (frames * values a voxel, x, y, z), a frame's values together,
+    value = stored * slope + intercept; ``mask`` bool of the same shape, False where the image has no data
+    (outside it, padding voxels, NaN), where ``image`` is zero; ``affine`` float64 (4, 4), patch voxel to RAS+ mm,
+    NaN where unknown; ``start`` int64 (4,), the patch's first voxel (x, y, z) and its first time point, in the
+    grid of the spacing and orientation asked for; codes, ``age``, ``recording_id`` and ``target`` as for
+    ``WindowDataset``. In memory x is the fastest axis, as it is stored: ``image`` is a view with strides.
 
-    Raises ``ValueError`` where no image is chosen.
+    Raises
+    ------
+    ValueError
+        Where no image is chosen, where images differ in values a voxel, where an image's affine or spacing is
+        unknown and must be known, or for arguments that do not fit.
     """
 
     def __init__(
         self,
         store: Store | str | Place,
-        patch: Triple = (64, 64, 64),
-        stride: Triple | None = None,
+        patch: Triple | Pair = (64, 64, 64),
+        stride: Triple | Pair | None = None,
         where: pl.Expr | str | None = None,
         target: str | None = None,
         domains: Sequence[str] = (),
         transform: Callable[[Sample], Sample] | None = None,
+        *,
+        sampling: Sampling = "grid",
+        per_image: int = 1,
+        foreground: float = 0.75,
+        threshold: float | None = None,
+        seed: int = 0,
+        spacing: Spacing | None = None,
+        orientation: str | None = None,
+        interpolation: Interpolation = "linear",
+        frames: int = 1,
     ) -> None:
+        _check(patch, stride, sampling, per_image, foreground, spacing, orientation, interpolation, frames)
         store = store if isinstance(store, Store) else open_store(store)
         self._opened, self._where = (store.path, store.version), where
         table = _images(store, where, target, *domains)
         if table.is_empty():
             raise ValueError("the store has no image that meets this condition")
-        self.patch = patch
-        self._images: list[Image] = []
-        documents = at_once(store.path, partial(read_document, store.path, row=None), table["image"])
-        for name, document in zip(table["recording_id"], documents, strict=True):
-            image = document.image
-            if image is None or "c" in image.axes:
-                raise ValueError(f"{name} has several values a voxel, which patches cannot hold yet")
-            self._images.append(image)
-        self._groups = [f"{group}/0" for group in table["image"]]
+        self.patch, self.sampling, self.seed, self.frames = patch, sampling, seed, frames
+        self._extent = np.array([*patch, *(1,) * (3 - len(patch)), frames], np.int64)
+        self._interpolation: Interpolation = interpolation
+        self._images, self._grids = _described(store, table, spacing, orientation)
+        self._paths = [f"{group}/0" for group in table["image"]]
         super().__init__(domain_columns(table, target, domains), transform)
-        self._starts = [self._grid(image, patch if stride is None else stride) for image in self._images]
-        counts = [int(np.prod([len(axis) for axis in starts])) for starts in self._starts]
+        self._sizes = np.array(
+            [(*grid.shape, _sizes(image)["t"]) for image, grid in zip(self._images, self._grids, strict=True)], np.int64
+        )
+        self._affines = np.array(list(map(_affine, self._images, self._grids)))
+        self._starts: list[list[np.ndarray]] = []
+        if sampling == "grid":
+            steps = self._extent if stride is None else [*stride, *(1,) * (3 - len(stride)), frames]
+            self._starts = [list(map(grid_starts, sizes, self._extent, steps)) for sizes in self._sizes]
+            counts = [int(np.prod([len(axis) for axis in starts])) for starts in self._starts]
+        else:
+            counts = [per_image] * len(self._images)
         self._ends = np.cumsum(counts)
         self._root, self._reader = store.path, ArrayReader(store.path)
+        self._share = foreground if sampling == "foreground" else 0.0
+        self._foreground = Foreground(self._images, self._paths, self._reader, threshold)
+        # Shared, so that it reaches workers that stay from one epoch to the next.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that random patches are of; workers that are running follow."""
+        self._epoch[0] = epoch
 
     def row_sizes(self) -> np.ndarray:
         """Patches of each image."""
         return np.diff(self._ends, prepend=0)
 
-    def placement(self) -> Placement:
-        """See ``BatchDataset.placement``."""
-        chunk = self._reader.chunk_shape(self._groups[0])
-        item_bytes = [np.prod(self.patch) * np.dtype(image.dtype).itemsize for image in self._images]
-        return Placement(
-            rank=np.argsort(np.argsort(self._groups, kind="stable")).astype(np.int64),
-            item_bytes=float(max(item_bytes)),
-            per_chunk=float(np.prod(chunk) / np.prod(self.patch)),
-        )
-
-    def fingerprint(self) -> str:
-        """See ``BatchDataset.fingerprint``."""
-        hashed = hashlib.sha256("\n".join(self._domains.recording_id).encode())
-        for axes in self._starts:
-            for starts in axes:
-                hashed.update(starts.tobytes() + b"|")
-        return hashed.hexdigest()
-
     def _rows(self, field: str) -> pl.DataFrame:
         return _images(open_store(*self._opened), self._where, field)
-
-    def _grid(self, image: Image, stride: Triple) -> tuple[np.ndarray, ...]:
-        x, y, z, t = _sizes(image)
-        spatial = [grid_starts(n, p, s) for n, p, s in zip((x, y, z), self.patch, stride, strict=True)]
-        return (*spatial, np.arange(t))
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def read(self, wanted: np.ndarray, chunks: Sequence[Chunks]) -> Sequence[Sample]:
-        """Patches by number; see ``BatchDataset.read``."""
-        rows = np.searchsorted(self._ends, wanted, side="right")
-        shape = (len(wanted), 1, *self.patch)
-        image, mask = np.zeros(shape, np.float32), np.zeros(shape, bool)
-        start, affine = np.zeros((len(wanted), 4), np.int64), np.full((len(wanted), 4, 4), np.nan)
+    def placement(self) -> Placement:
+        """See ``BatchDataset.placement``."""
+        item_bytes = np.prod(self._extent) * max(
+            _sizes(image)["c"] * np.dtype(image.dtype).itemsize for image in self._images
+        )
+        chunk = self._reader.chunk_shape(self._paths[0])
+        return Placement(
+            rank=np.argsort(np.argsort(self._paths, kind="stable")).astype(np.int64),
+            item_bytes=float(item_bytes),
+            per_chunk=float(np.prod(chunk) / np.prod(self._extent)),
+        )
 
-        def fill(i: int) -> None:
-            row = int(rows[i])
-            starts = self._starts[row]
-            number = wanted[i] - (self._ends[row - 1] if row else 0)
-            at = np.unravel_index(number, [len(axis) for axis in starts])
-            start[i] = [axis[k] for axis, k in zip(starts, at, strict=True)]
-            self._fill(image[i, 0], mask[i, 0], row, start[i])
-            if (full := self._images[row].affine) is not None:
-                affine[i] = full
-                affine[i, :3, 3] = np.asarray(full)[:3] @ [*start[i, :3], 1]
+    def fingerprint(self) -> str:
+        """See ``BatchDataset.fingerprint``."""
+        drawn = (self.patch, self.frames, self.sampling, self.seed, self._share, self._foreground.threshold)
+        hashed = hashlib.sha256(repr(drawn).encode() + "\n".join(self._domains.recording_id).encode())
+        for column in (self._ends, self._sizes, *(axis for axes in self._starts for axis in axes)):
+            hashed.update(np.ascontiguousarray(column).tobytes() + b"|")
+        return hashed.hexdigest()
 
-        at_once(self._root, fill, np.argsort(wanted, kind="stable").tolist())
-        columns = {"image": image, "mask": mask, "affine": affine, "start": start}
+    def read(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> Sequence[Sample]:
+        """Patches by number, as views of one batch. Chunks are decoded once a batch, and not kept."""
+        rows = np.searchsorted(self._ends, numbers, side="right")
+        start = self._places(numbers, rows)
+        x, y, z = self._extent[:3].tolist()
+        # As stored: time, channel, z, y, x.
+        shape = (len(numbers), self.frames, _sizes(self._images[0])["c"], z, y, x)
+        image, mask = room(shape, torch.float32), room(shape, torch.bool)
+        images, masks = image.numpy(), mask.numpy()
+
+        def fill(row: int) -> None:
+            ours = np.flatnonzero(rows == row)
+            self._fill([images[i] for i in ours], [masks[i] for i in ours], row, start[ours])
+
+        at_once(self._root, fill, np.unique(rows).tolist())
+        affine = self._affines[rows]
+        affine[:, :3, 3] += np.einsum("nij,nj->ni", affine[:, :3, :3], start[:, :3])
+        turned = {"image": self._outward(image), "mask": self._outward(mask)}
+        columns: dict[str, np.ndarray | torch.Tensor] = {**turned, "affine": affine, "start": start}
         return self._batch(columns, rows)
 
-    def _fill(self, image: np.ndarray, mask: np.ndarray, row: int, start: np.ndarray) -> None:
-        meta = self._images[row]
-        sizes = _sizes(meta)
-        box = [slice(int(a), int(min(a + p, n))) for a, p, n in zip(start, self.patch, sizes[:3], strict=False)]
-        where = {"x": box[0], "y": box[1], "z": box[2], "t": slice(int(start[3]), int(start[3]) + 1)}
-        view = ImageView(meta, self._reader(self._groups[row]))
-        values = view.read([where[axis] for axis in reversed(meta.axes)])
-        extent = tuple(part.stop - part.start for part in box)
-        known = ~np.isnan(values.reshape(extent))
-        inside = tuple(slice(0, n) for n in extent)
-        image[inside] = np.where(known, values.reshape(extent), 0)
-        mask[inside] = known
+    def _outward(self, stored: torch.Tensor) -> torch.Tensor:
+        turned = stored.flatten(1, 2).permute(0, 1, 4, 3, 2)
+        return turned if len(self.patch) == 3 else turned[..., 0]
+
+    def _places(self, numbers: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """First voxel (x, y, z) and time point (n, 4) of each patch."""
+        if self.sampling == "grid":
+            starts = np.empty((len(numbers), 4), np.int64)
+            for i, (number, row) in enumerate(zip(numbers, rows, strict=True)):
+                axes = self._starts[row]
+                at = np.unravel_index(number - (self._ends[row - 1] if row else 0), [len(axis) for axis in axes])
+                starts[i] = [axis[k] for axis, k in zip(axes, at, strict=True)]
+            return starts
+        made = patch_keys(self.seed, int(self._epoch[0]), numbers)
+        sizes = self._sizes[rows]
+        starts = random_starts(made, sizes, self._extent)
+        chosen = np.flatnonzero(uniform(made, 4) < self._share)
+        at_once(self._root, self._foreground.count, np.unique(rows[chosen]).tolist())
+        for i in chosen.tolist():
+            row = int(rows[i])
+            if self._foreground.count(row):
+                voxel = self._foreground.voxel(row, float(uniform(made[i], 5)))
+                starts[i, :3] = around(self._grids[row].locate(voxel), sizes[i, :3], self._extent[:3])
+        return starts
+
+    def _fill(self, images: list[np.ndarray], masks: list[np.ndarray], row: int, starts: np.ndarray) -> None:
+        """Patches of one image into arrays (time, channel, z, y, x)."""
+        image, grid = self._images[row], self._grids[row]
+        counts = np.minimum(self._extent, self._sizes[row] - starts)
+        for box, count in zip((*images, *masks), (*counts, *counts), strict=True):
+            if (count < self._extent).any():
+                box[...] = 0
+        plans = [self._taps(row, start, count) for start, count in zip(starts, counts, strict=True)]
+        views = [_stored_view(box, image, grid, count) for box, count in zip(images, counts, strict=True)]
+        known = [_stored_view(box, image, grid, count) for box, count in zip(masks, counts, strict=True)]
+        regions = [tuple(plan[axis].wanted for axis in image.axes) for plan in plans]
+        array = self._reader(self._paths[row])
+        if all(axis.exact for axis in grid.axes):
+            read_values(array, image, regions, views, known)
+            return
+        shapes = [[len(axis) for axis in region] for region in regions]
+        values = [np.empty(shape, np.float32) for shape in shapes]
+        there = [np.empty(shape, bool) for shape in shapes]
+        read_values(array, image, regions, values, there)
+        for i, plan in enumerate(plans):
+            weights = [plan[axis].weights for axis in image.axes]
+            views[i][...], known[i][...] = interpolate(values[i], there[i], weights)
+
+    def _taps(self, row: int, start: np.ndarray, count: np.ndarray) -> dict[str, Taps]:
+        """What a patch needs of each stored axis."""
+        image, grid = self._images[row], self._grids[row]
+        stored = spatial_sizes(image)
+        out = {
+            "xyz"[axis.stored]: taps(axis, int(start[i]), int(count[i]), stored[axis.stored], self._interpolation)
+            for i, axis in enumerate(grid.axes)
+        }
+        first = int(start[3])
+        out["t"] = Taps(range(first, first + int(count[3])), None)
+        out["c"] = Taps(range(_sizes(image)["c"]), None)
+        return out
+
+
+def _stored_view(box: np.ndarray, image: Image, grid: VoxelGrid, count: np.ndarray) -> np.ndarray:
+    """A patch's array (t, c, z, y, x) of the grid, as far as it lies inside the image, with the image's own axes in
+    ascending order of stored index."""
+    x, y, z, t = (int(n) for n in count)
+    view = box[:t, :, :z, :y, :x].transpose(0, 1, 4, 3, 2)
+    turned = tuple(slice(None, None, -1 if axis.step < 0 else 1) for axis in grid.axes)
+    view = view[(slice(None), slice(None), *turned)]
+    column = {axis.stored: 2 + i for i, axis in enumerate(grid.axes)}
+    view = view.transpose(0, 1, column[2], column[1], column[0])
+    return view[tuple(slice(None) if axis in image.axes else 0 for axis in "tczyx")]
 
 
 def _images(store: Store, where: pl.Expr | str | None, *names: str | None) -> pl.DataFrame:
@@ -155,7 +261,60 @@ def _images(store: Store, where: pl.Expr | str | None, *names: str | None) -> pl
     return select(with_labels(images, store, where, *names), where).sort("recording_id")
 
 
-def _sizes(image: Image) -> tuple[int, int, int, int]:
-    """Sizes along x, y, z, t; 1 for an axis that is not there."""
-    sizes = dict(zip(image.axes, image.shape, strict=True))
-    return sizes["x"], sizes["y"], sizes.get("z", 1), sizes.get("t", 1)
+def _described(
+    store: Store, table: pl.DataFrame, spacing: Spacing | None, orientation: str | None
+) -> tuple[list[Image], list[VoxelGrid]]:
+    """The images of a table and the grids that their patches are counted in."""
+    images, grids = [], []
+    documents = at_once(store.path, partial(read_document, store.path, row=None), table["image"])
+    for name, document in zip(table["recording_id"], documents, strict=True):
+        image = document.image
+        assert image is not None
+        images.append(image)
+        if _sizes(image)["c"] != _sizes(images[0])["c"]:
+            raise ValueError(
+                f"images differ in values a voxel ({table['recording_id'][0]}, {name}): narrow with where="
+            )
+        try:
+            grids.append(voxel_grid(image, spacing, orientation))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return images, grids
+
+
+def _sizes(image: Image) -> dict[str, int]:
+    """Sizes by axis; 1 for an axis that is not there."""
+    return dict.fromkeys("tczyx", 1) | dict(zip(image.axes, image.shape, strict=True))
+
+
+def _affine(image: Image, grid: VoxelGrid) -> np.ndarray:
+    """4x4 float64, grid voxel to RAS+ mm; NaN where unknown."""
+    return np.full((4, 4), np.nan) if image.affine is None else np.array(image.affine, np.float64) @ grid.matrix()
+
+
+def _check(
+    patch: tuple[int, ...],
+    stride: tuple[int, ...] | None,
+    sampling: str,
+    per_image: int,
+    foreground: float,
+    spacing: Spacing | None,
+    orientation: str | None,
+    interpolation: str,
+    frames: int,
+) -> None:
+    """Raises ``ValueError`` for arguments that do not fit."""
+    if len(patch) not in (2, 3) or min(*patch, *(stride or (1,)), per_image, frames) < 1:
+        raise ValueError("patch= takes two or three numbers; these, stride=, per_image= and frames= are above 0")
+    if stride is not None and (len(stride) != len(patch) or sampling != "grid"):
+        raise ValueError("stride= has as many numbers as patch=, and is of sampling='grid'")
+    if sampling not in ("grid", "random", "foreground"):
+        raise ValueError(f"sampling={sampling!r} is none of 'grid', 'random', 'foreground'")
+    if not 0 <= foreground <= 1:
+        raise ValueError(f"foreground={foreground} is a share, from 0 to 1")
+    if spacing is not None and (len(spacing) != 3 or not all(one is None or one > 0 for one in spacing)):
+        raise ValueError("spacing= takes three numbers of mm above 0, or None for an axis to keep")
+    if interpolation not in ("linear", "nearest"):
+        raise ValueError(f"interpolation={interpolation!r} is none of 'linear', 'nearest'")
+    if orientation is not None:
+        check_orientation(orientation)

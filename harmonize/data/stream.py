@@ -143,6 +143,7 @@ class BatchStream(IterableDataset[Sample]):
             (epoch, first), self._own = self._own, None
             self._position.follow(epoch)
         self._at = epoch, first
+        self.data.set_epoch(epoch)
         return self._batches(epoch, first, stride)
 
     def _batches(self, epoch: int, first: int, stride: int) -> Iterator[Sample]:

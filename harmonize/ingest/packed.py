@@ -60,7 +60,9 @@ def _stream_bytes(stream: SignalStream) -> int:
 
 
 def _shard_bytes(image: Image) -> int:
-    return int(np.prod(image_grid(image).shard)) * np.dtype(image.dtype).itemsize
+    """With the codec for which it is larger."""
+    largest = max(np.prod(image_grid(image, compressed).shard) for compressed in (True, False))
+    return int(largest) * np.dtype(image.dtype).itemsize
 
 
 def pack(draft: Draft, start: datetime | None) -> PackedDraft:

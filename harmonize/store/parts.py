@@ -188,7 +188,7 @@ class ImagePart:
         self.folder = self._stage.folder
         self._image = image
         self._group = _part_group(self.folder, {})
-        grid = image_grid(image)
+        grid = image_grid(image, compressed=codec != "none")
         create_array(self._group, "0", grid, image.dtype, image.axes, codec)
         self._writer = PlaneWriter(ShardWriter(self.folder / "0", grid, image.dtype, codec, self._stage.sealed))
 

@@ -2,27 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import harmonize as hz
 from harmonize.data import PatchDataset
-from harmonize.data.patches import grid_starts
 from harmonize_schemas import Image
 from stores import noise, recording, stream, write_image, write_signals
 
 AFFINE = ((-2.0, 0.1, 0.0, 90.0), (0.0, 3.0, 0.2, -80.0), (0.0, 0.0, 4.0, 70.0), (0.0, 0.0, 0.0, 1.0))
-
-
-@given(st.integers(1, 100), st.integers(1, 40), st.integers(1, 40))
-def test_a_grid_covers_the_axis(size, patch, stride) -> None:
-    starts = grid_starts(size, patch, min(stride, patch))
-    covered = np.zeros(size, bool)
-    for start in starts:
-        covered[start : start + patch] = True
-        assert start == 0 or start + patch <= size
-    assert covered.all()
-    assert len(set(starts)) == len(starts)
 
 
 @pytest.fixture

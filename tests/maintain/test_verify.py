@@ -357,7 +357,7 @@ def test_differences_name_the_place() -> None:
 def test_planes_come_in_order_whatever_the_slabs(tmp_path, shape, slab_bytes, monkeypatch) -> None:
     from harmonize_schemas import Image
 
-    monkeypatch.setattr(geometry, "IMAGE_CHUNK", 3)
+    monkeypatch.setattr(geometry, "IMAGE_CHUNK", 2)
     image = Image(
         axes=("t", "z", "y", "x")[-len(shape) :], shape=shape, dtype="int16", affine=None, affine_source="unknown",
         spacing_mm=None, spacing_source="unknown",

@@ -80,9 +80,12 @@ def test_windows_are_those_of_a_folder_also_under_faults(s3: S3, url: str, local
     assert fates["fail"] > 0 < fates["slow"], "the proxy did what the test is about"
 
 
-def test_patches_are_those_of_a_folder_also_under_faults(s3: S3, url: str, local: Path) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"sampling": "foreground", "per_image": 20, "spacing": (1.5, 1.5, 4.0), "orientation": "RAS"}]
+)
+def test_patches_are_those_of_a_folder_also_under_faults(s3: S3, url: str, local: Path, options: dict) -> None:
     s3.faults(**FAULTS)
-    ours, theirs = (PatchDataset(root, patch=(48, 48, 16)) for root in (url, local))
+    ours, theirs = (PatchDataset(root, patch=(48, 48, 16), **options) for root in (url, local))
     order = np.random.default_rng(0).permutation(len(theirs)).tolist()
     for one, other in zip(batches(ours, order), batches(theirs, order), strict=True):
         same(one, other)

@@ -1,6 +1,7 @@
 """Layout names and grids."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,3 +52,21 @@ def test_image_grids_are_whole_and_bounded(axes, sizes) -> None:
     assert int(np.prod(grid.shard)) * 2 <= max(SHARD_BYTES, plane_row)
     split = [i for i, (s, n) in enumerate(zip(grid.shard, shape, strict=True)) if s < n]
     assert all(grid.chunk[i] == grid.shard[i] for i in range(split[-1] if split else 0)), "axes before the split"
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "compressed", "chunk"),
+    [
+        (("z", "y", "x"), (190, 256, 188), True, (32, 32, 32)),
+        (("z", "y", "x"), (190, 256, 188), False, (64, 64, 64)),
+        (("z", "y", "x"), (5, 400, 300), True, (5, 128, 128)),
+        (("y", "x"), (3000, 2000), True, (256, 256)),
+        (("y", "x"), (20, 2000), True, (20, 2000)),
+        (("t", "c", "z", "y", "x"), (9, 3, 10, 40, 40), True, (1, 1, 10, 40, 40)),
+    ],
+)
+def test_image_chunks_hold_about_as_many_voxels(axes, shape, compressed, chunk) -> None:
+    image = Image(
+        axes=axes, shape=shape, dtype="int16", affine=None, affine_source="unknown", spacing_mm=None, spacing_source="unknown"
+    )  # fmt: skip
+    assert image_grid(image, compressed).chunk == chunk

@@ -93,6 +93,19 @@ def test_an_absent_chunk_is_an_error_not_zeros(tmp_path) -> None:
         ShardedArray(tmp_path / "a").read([(0, 4), (0, 20)])
 
 
+def test_a_chunk_that_would_lie_outside_its_shard_is_an_error(tmp_path) -> None:
+    """An index that is intact but of another shard: the bytes it points to are not there."""
+    write(tmp_path, noise((4, 100)), (4, 10), (1, 10), "none")
+    shard = tmp_path / "a/c/0/0"
+    index_bytes = 10 * 16 + 4
+    shard.write_bytes(shard.read_bytes()[400:])  # of 10 chunks of 80 bytes, 7 would end before byte 564
+    array = ShardedArray(tmp_path / "a")
+    assert shard.stat().st_size == 400 + index_bytes
+    array.read([(0, 4), (0, 70)])
+    with pytest.raises(CorruptShardError, match=r"chunk \(0, 7\) .* outside its shard"):
+        array.read([(0, 4), (60, 80)])
+
+
 # Plain chunks carry no redundancy, so a change inside one cannot be seen here; `verify` will (issue 5).
 CORRUPTIONS = [
     (c, p) for c in ("lz4", "zstd", "none") for p in ("index", "chunk", "cut") if (c, p) != ("none", "chunk")

@@ -1,0 +1,114 @@
+"""Boxes of one array, read chunk by chunk: each chunk is decoded once, for all boxes that touch it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from harmonize.store.sharded import ShardedArray
+from harmonize_schemas import Image
+
+Region = tuple[range, ...]
+"""Indices along each axis of an array; a range may have steps."""
+
+
+class Piece(NamedTuple):
+    """What a chunk and a box share: places in the chunk, and in the box number ``box``."""
+
+    box: int
+    inside: tuple[slice, ...]
+    outside: tuple[slice, ...]
+
+
+def pieces(regions: Sequence[Region], chunk: Sequence[int]) -> dict[tuple[int, ...], list[Piece]]:
+    """The chunks that boxes touch, in order, with the parts of boxes in each."""
+    found: dict[tuple[int, ...], list[Piece]] = {}
+    for box, region in enumerate(regions):
+        for shared in product(*(_shared(r, size) for r, size in zip(region, chunk, strict=True))):
+            index, inside, outside = zip(*shared, strict=True)
+            found.setdefault(index, []).append(Piece(box, inside, outside))
+    return dict(sorted(found.items()))
+
+
+def _shared(wanted: range, size: int) -> list[tuple[int, slice, slice]]:
+    """For each chunk along an axis: its number, what is wanted of it, and where that lies in the box."""
+    out = []
+    done = 0
+    while done < len(wanted):
+        number = wanted[done] // size
+        low, high = number * size, (number + 1) * size
+        n = min(len(wanted) - done, -((wanted[done] - high) // wanted.step))
+        first = wanted[done] - low
+        out.append((number, slice(first, first + (n - 1) * wanted.step + 1, wanted.step), slice(done, done + n)))
+        done += n
+    return out
+
+
+def read_boxes(
+    array: ShardedArray,
+    regions: Sequence[Region],
+    into: Sequence[np.ndarray],
+    padding: int | None = None,
+    known: Sequence[np.ndarray] = (),
+) -> None:
+    """Copy the stored values of boxes into arrays of their shapes (cast to their dtypes; views may be flipped).
+
+    Where ``padding`` is given, ``known`` (bool, of the same shapes) becomes False at stored values equal to it.
+    Holds one chunk at a time. Raises what ``ShardedArray.read_chunks`` does.
+    """
+    plan = pieces(regions, array.chunk)
+    indices = list(plan)
+    for index, chunk in zip(indices, array.read_chunks(indices), strict=True):
+        for box, inside, outside in plan[index]:
+            part = chunk[inside]
+            into[box][outside] = part  # np.copyto takes a third longer
+            if padding is not None:
+                np.not_equal(part, padding, out=known[box][outside])
+
+
+def read_values(
+    array: ShardedArray,
+    image: Image,
+    regions: Sequence[Region],
+    values: Sequence[np.ndarray],
+    known: Sequence[np.ndarray],
+) -> None:
+    """Put the values of boxes of an image (stored * slope + intercept, zero where there is no data) into ``values``,
+    float32 in stored axis order, and whether there is data into ``known``, bool.
+
+    The arithmetic is float32 for dtypes of up to 16 bits, whose rounding is below 0.005 of a step (as
+    ``store.calibrate``), else float64.
+    """
+    stored = np.dtype(image.dtype)
+    identity = set(image.slopes) == {1.0} and set(image.intercepts) == {0.0}
+    wide = not identity and stored.itemsize > 2
+    raw = [np.empty(one.shape, np.float64) for one in values] if wide else values
+    read_boxes(array, regions, raw, image.padding_value, known)
+    for region, box, out, there in zip(regions, raw, values, known, strict=True):
+        if not identity:
+            _scale(box, image, region)
+        if wide:
+            out[...] = box
+        if image.padding_value is None and stored.kind != "f":
+            there[...] = True
+            continue
+        if image.padding_value is None:
+            np.equal(out, out, out=there)  # not NaN
+        elif stored.kind == "f":
+            there &= out == out
+        if not there.all():
+            out[~there] = 0
+
+
+def _scale(box: np.ndarray, image: Image, region: Region) -> None:
+    """In place: box * slope + intercept, of each plane where planes have their own."""
+    for column, operation in ((image.slopes, np.multiply), (image.intercepts, np.add)):
+        factors = np.array(column, box.dtype)
+        if len(factors) > 1:
+            planes = factors.reshape(image.shape[:-2])
+            factors = planes[np.ix_(*region[:-2])][..., None, None]
+        if np.any(factors != (operation is np.multiply)):
+            operation(box, factors, out=box)

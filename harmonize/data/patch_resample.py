@@ -1,0 +1,85 @@
+"""Values between voxels, axis by axis: which stored voxels a stretch needs, with what weights. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harmonize.data.patch_grid import GridAxis
+
+Interpolation = Literal["linear", "nearest"]
+BLOCK = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """Stored voxels ``wanted`` of an axis, and float32 weights (voxels of the patch, voxels wanted), whose rows sum
+    to 1; None: the voxels themselves."""
+
+    wanted: range
+    weights: np.ndarray | None
+
+
+def taps(axis: GridAxis, start: int, count: int, size: int, interpolation: Interpolation) -> Taps:
+    """What ``count`` voxels of a grid's axis from ``start`` on are made of, in ascending order of stored index, where
+    ``size`` voxels are stored.
+
+    Linear: weights are a triangle as wide as the larger of the two steps, stored or asked for. Finer grids get linear
+    interpolation; coarser ones a mean over what lies between their voxels, so that nothing aliases (as Pillow's
+    BILINEAR and torch's ``interpolate(antialias=True)`` do). Beyond the last voxel's centre its value holds.
+    """
+    at = axis.positions(start, count)
+    if axis.exact:
+        return Taps(range(round(at[0]), round(at[-1]) + 1), None)
+    if interpolation == "nearest":
+        nearest = np.clip(np.floor(at + 0.5).astype(np.int64), 0, size - 1)
+        wanted = range(int(nearest[0]), int(nearest[-1]) + 1)
+        return Taps(wanted, (nearest[:, None] == np.array(wanted)).astype(np.float32))
+    width = max(1.0, abs(axis.step))
+    wanted = range(max(0, int(np.floor(at[0] - width)) + 1), min(size, int(np.ceil(at[-1] + width))))
+    weights = np.maximum(0, 1 - np.abs(at[:, None] - np.array(wanted)) / width)
+    return Taps(wanted, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+def interpolate(
+    values: np.ndarray, known: np.ndarray, weights: Sequence[np.ndarray | None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """``values`` float32, zero where not ``known``, weighted along the last axes (one matrix, or None, for each).
+
+    Only known voxels count. A voxel is known where at least half of its weight is.
+    """
+    if known.all():
+        resampled = _along_axes(values, weights)
+        return resampled, np.ones(resampled.shape, bool)
+    share = _along_axes(known.astype(np.float32), weights)
+    there = share >= 0.5 - 1e-6
+    resampled = np.zeros(share.shape, np.float32)
+    np.divide(_along_axes(values, weights), share, out=resampled, where=there)
+    return resampled, there
+
+
+def _along_axes(values: np.ndarray, weights: Sequence[np.ndarray | None]) -> np.ndarray:
+    """``BLOCK`` voxels of the patch at a time, from the few voxels that have weight for them: about half the time
+    of whole matrices."""
+    n = values.ndim
+    for axis, matrix in zip(range(n - len(weights), n), weights, strict=True):
+        if matrix is None:
+            continue
+        shape = values.shape
+        made = np.empty((*shape[:axis], len(matrix), *shape[axis + 1 :]), np.float32)
+        last = axis == n - 1
+        source = values if last else values.reshape(*shape[: axis + 1], -1)
+        out = made if last else made.reshape(*shape[:axis], len(matrix), -1)
+        for start in range(0, len(matrix), BLOCK):
+            rows = matrix[start : start + BLOCK]
+            used = np.flatnonzero(rows.any(axis=0))
+            columns = slice(int(used[0]), int(used[-1]) + 1)
+            if last:
+                out[..., start : start + BLOCK] = source[..., columns] @ rows[:, columns].T
+            else:
+                out[..., start : start + BLOCK, :] = rows[:, columns] @ source[..., columns, :]
+        values = made
+    return values
