@@ -2,6 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# A peer of benchmarks/streaming.py. torchvision and torchaudio have no CPU builds for this torch: empty stand-ins.
+.venv/mds: .venv/ready benchmarks/peers/mds.txt
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peers/mds.txt
+	$(BIN)/python benchmarks/peers/stand_ins.py $@
+
 .PHONY: demo test lint types fuzz crash bench docs schemas clean
 
 .venv/ready: pyproject.toml constraints.txt tests/object_store/moto.txt

@@ -11,58 +11,27 @@ import tempfile
 import warnings
 from pathlib import Path
 
-import numpy as np
 import wfdb
-from torch.utils.data import DataLoader
 
 import harmonize as hz
-from benchmarks import convert_edf, edf_read, growth, headers, memory, outlook, sizes, wfdb_read
-from benchmarks.synthetic import eeg_store
+from benchmarks import (
+    convert_edf,
+    edf_read,
+    growth,
+    headers,
+    memory,
+    opening,
+    outlook,
+    patches,
+    sizes,
+    streaming,
+    wfdb_read,
+)
 from benchmarks.timing import median_s, row
-from harmonize.data import WindowDataset
 from harmonize.ingest import ProjectKey
 
-ROUNDS = 5
-BATCH = 64
 DATA = Path(__file__).parents[2] / "shared" / "data"
 KEY = ProjectKey(b"benchmark" * 4)
-
-
-def windows() -> list[str]:
-    """Random 10 s windows (20 channels, 256 Hz, int16) against a memmap gather of the same windows."""
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for codec in ("none", "lz4"):
-            store, samples = eeg_store(Path(folder) / f"{codec}.zarr", codec, recordings=8, seconds=600)
-            flat = np.memmap(Path(folder) / "flat", dtype="<i2", mode="w+", shape=samples.shape)
-            flat[:] = samples
-            ds = WindowDataset(store, window=10.0)
-            n = ds.n_samples
-            order = np.random.default_rng(0).permutation(len(ds))
-            batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
-            per_recording = samples.shape[2] // n
-            scale = np.float32(0.1)
-
-            def gather(batches=batches, flat=flat, n=n, per_recording=per_recording, scale=scale) -> None:
-                for batch in batches:
-                    out = np.empty((len(batch), flat.shape[1], n), np.float32)
-                    for place, window in enumerate(batch):
-                        recording, k = divmod(int(window), per_recording)
-                        np.multiply(flat[recording, :, k * n : (k + 1) * n], scale, out=out[place])
-
-            def ours(batches=batches, ds=ds) -> None:
-                for batch in batches:
-                    ds.__getitems__(batch)
-
-            np.testing.assert_allclose(ds[7]["signal"], samples[0, :, 7 * n : 8 * n] * scale, rtol=1e-6)
-            theirs = median_s(gather, ROUNDS)
-            what = f"`WindowDataset`, shuffled batches of {BATCH}, codec {codec}, one process"
-            rows.append(row(what, len(ds), median_s(ours, ROUNDS), "numpy memmap gather", theirs, "windows"))
-            loader = DataLoader(ds, BATCH, shuffle=True, num_workers=2, collate_fn=ds.collate, persistent_workers=True)
-            what = f"the same through `DataLoader(num_workers=2)`, codec {codec}"
-            seconds = median_s(lambda loader=loader: [None for _ in loader], ROUNDS)
-            rows.append(row(what, len(ds), seconds, "numpy memmap gather", theirs, "windows"))
-    return rows
 
 
 def ptb_xl() -> list[str]:
@@ -95,11 +64,20 @@ def main() -> None:
         "",
         "| what | ours | reference | reference's rate | ratio |",
         "|---|---|---|---|---|",
-        *windows(),
+        *streaming.rows(),
+        *patches.rows(),
         *edf_read.rows(),
         *wfdb_read.rows(),
         *ptb_xl(),
         *convert_edf.rows(),
+        "",
+        "How mixed batches of a stream are (`benchmarks/streaming.py`):",
+        "",
+        *streaming.mixing_rows(),
+        "",
+        "Opening a store and indexing its windows (`benchmarks/opening.py`):",
+        "",
+        *opening.rows([100_000, 1_000_000]),
         "",
         "How the cost of converting grows (`benchmarks/growth.py`; small WFDB records, one process):",
         "",
