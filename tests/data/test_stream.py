@@ -337,3 +337,17 @@ def test_a_stream_of_patches(tmp_path: Path) -> None:
         for name, start in zip(batch["recording_id"], batch["start"].tolist(), strict=True)
     ]
     assert len(set(seen)) == len(seen) == len(data) == 16
+
+
+def test_random_patches_are_others_in_every_epoch(tmp_path: Path) -> None:
+    image = Image(axes=("z", "y", "x"), shape=(9, 9, 9), dtype="int16", affine=None, affine_source="unknown",
+                  spacing_mm=None, spacing_source="unknown")  # fmt: skip
+    write_image(tmp_path / "s.zarr", recording("a", image=image, modality="mr"), noise((9, 9, 9)))
+    data = PatchDataset(tmp_path / "s.zarr", patch=(2, 2, 2), sampling="random", per_image=12)
+    for workers in (0, 2):
+        loader = DataLoader(BatchStream(data, 4), None, num_workers=workers)
+        epochs = [sorted(start for batch in loader for start in batch["start"].tolist()) for _ in range(2)]
+        for epoch, found in enumerate(epochs):
+            data.set_epoch(epoch)
+            assert found == sorted(sample["start"].tolist() for sample in data.__getitems__(range(12)))
+        assert epochs[0] != epochs[1]
