@@ -155,7 +155,10 @@ class PatchDataset(BatchDataset):
 
     def fingerprint(self) -> str:
         """See ``BatchDataset.fingerprint``."""
-        drawn = (self.patch, self.frames, self.sampling, self.seed, self._share, self._foreground.threshold)
+        drawn = (
+            self.patch, self.frames, self.sampling, self.seed, self._share, self._foreground.threshold,
+            self._interpolation, self._grids,
+        )  # fmt: skip
         hashed = hashlib.sha256(repr(drawn).encode() + "\n".join(self._domains.recording_id).encode())
         for column in (self._ends, self._sizes, *(axis for axes in self._starts for axis in axes)):
             hashed.update(np.ascontiguousarray(column).tobytes() + b"|")

@@ -344,6 +344,9 @@ def test_random_patches_are_others_in_every_epoch(tmp_path: Path) -> None:
                   spacing_mm=None, spacing_source="unknown")  # fmt: skip
     write_image(tmp_path / "s.zarr", recording("a", image=image, modality="mr"), noise((9, 9, 9)))
     data = PatchDataset(tmp_path / "s.zarr", patch=(2, 2, 2), sampling="random", per_image=12)
+    other = PatchDataset(tmp_path / "s.zarr", patch=(2, 2, 2), sampling="random", per_image=12, seed=1)
+    with pytest.raises(ValueError, match="other windows"):
+        BatchStream(other, 4).load_state_dict(BatchStream(data, 4).state_dict())
     for workers in (0, 2):
         loader = DataLoader(BatchStream(data, 4), None, num_workers=workers)
         epochs = [sorted(start for batch in loader for start in batch["start"].tolist()) for _ in range(2)]
