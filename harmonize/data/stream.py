@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from functools import cached_property
 from itertools import count
 from typing import Any, TypedDict, Unpack
 
@@ -198,7 +199,7 @@ class BatchStream(IterableDataset[Sample]):
         """
         epoch, at = self._position.peek() if self._at is None else self._at
         order = asdict(self.order) if isinstance(self.order, BlockOrder) else None
-        state = {"epoch": epoch, "step": at if step is None else step, "order": order, "digest": self._digest()}
+        state = {"epoch": epoch, "step": at if step is None else step, "order": order, "digest": self._digest}
         if get_worker_info() is not None:
             state["worker"] = True
         return state
@@ -209,7 +210,7 @@ class BatchStream(IterableDataset[Sample]):
 
         Raises ``ValueError`` where windows, seed, global batch or sampler differ: the order would be another.
         """
-        if state["digest"] != self._digest():
+        if state["digest"] != self._digest:
             raise ValueError(
                 f"the state is of other windows, another seed, sampler, or global batch size (here {self.order.batch})"
             )
@@ -222,6 +223,7 @@ class BatchStream(IterableDataset[Sample]):
             self._position.set(epoch, step)
         self._at = None
 
+    @cached_property
     def _digest(self) -> str:
         """What the order depends on besides epoch and step."""
         if self._sampler is not None:
