@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterator
 from math import prod
 
 import numpy as np
@@ -29,6 +30,7 @@ class Buffers(Fresh):
 
     def __init__(self) -> None:
         self._kept: dict[int, deque[np.ndarray]] = {}
+        self._untouched: dict[int, Iterator[np.ndarray]] = {}
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[Buffers], tuple[()]]:
@@ -45,7 +47,20 @@ class Buffers(Fresh):
                 if sys.getrefcount(kept[-1]) == 2:
                     break
             else:
-                slab = np.empty(max(1, _SLAB_BYTES // max(1, size)) * size, np.uint8).data
-                # Through a memoryview: views of a view would hold the slab, and not the part they are of.
-                kept.extend(np.frombuffer(slab[at : at + size], np.uint8) for at in range(0, len(slab), max(1, size)))
+                kept.append(self._another(size))
             return kept[-1].view(dtype).reshape(shape)
+
+    def _another(self, size: int) -> np.ndarray:
+        """The next piece of a slab, so that of a slab no more is touched than is needed at one time."""
+        found = next(self._untouched.get(size, iter(())), None)
+        if found is None:
+            self._untouched[size] = _pieces(size)
+            found = next(self._untouched[size])
+        return found
+
+
+def _pieces(size: int) -> Iterator[np.ndarray]:
+    step = max(1, size)
+    slab = np.empty(max(1, _SLAB_BYTES // step) * step, np.uint8).data
+    # Through a memoryview: views of a view would hold the slab, and not the part they are of.
+    return (np.frombuffer(slab[at : at + size], np.uint8) for at in range(0, len(slab), step))
