@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harmonize.data.joined import JoinedDataset, windows_by_layout
     from harmonize.data.patches import PatchDataset
     from harmonize.data.samplers import DomainBatchSampler, DomainSampler
     from harmonize.data.stream import BatchStream, WindowStream
@@ -18,20 +19,24 @@ __all__ = [
     "BatchStream",
     "DomainBatchSampler",
     "DomainSampler",
+    "JoinedDataset",
     "PatchDataset",
     "WindowDataset",
     "WindowStream",
     "decode",
+    "windows_by_layout",
 ]
 
 _MODULES = {
     "BatchStream": "stream",
     "DomainBatchSampler": "samplers",
     "DomainSampler": "samplers",
+    "JoinedDataset": "joined",
     "PatchDataset": "patches",
     "WindowDataset": "windows",
     "WindowStream": "stream",
     "decode": "windows",
+    "windows_by_layout": "joined",
 }
 
 

@@ -91,6 +91,16 @@ class BatchDataset(Dataset[Sample], ABC):
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of what is drawn at random, where anything is. A stream does so by itself."""
 
+    @property
+    @abstractmethod
+    def content(self) -> str:
+        """The name of what a sample holds: "signal" or "image"."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of a sample's signal (channel, time) or image."""
+
     @abstractmethod
     def placement(self) -> Placement:
         """How items lie in the store."""

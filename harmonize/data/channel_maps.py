@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -30,7 +31,11 @@ class ChannelMaps:
         made = [_channel_map(channels, *one) for one in table.kinds.drop("dtype").iter_rows()]
         self._maps = [one for one, _ in made]
         self._present = np.array([mask for _, mask in made])
-        self.any_absent = not self._present[np.unique(self._which)].all()
+        used = np.unique(self._which)
+        self.any_absent = not self._present[used].all()
+        self.any_missing = any(self._maps[one].calibration.missing is not None for one in used)
+        scale, offset, _ = self._terms.astype(np.float32).transpose(1, 0, 2)
+        self._single = scale[..., None], offset[..., None] if offset[used].any() else None
 
     def __getitem__(self, stream: int) -> ChannelMap:
         return self._maps[int(self._which[stream])]
@@ -43,14 +48,24 @@ class ChannelMaps:
     def terms(self, streams: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """``scale``, ``offset`` (1 and 0 where a channel is absent) and ``missing`` (NaN: none) of streams, float64
         (stream, channel)."""
-        n = self._present.shape[1]
-        table = np.tile(np.array([[1.0], [0.0], [np.nan]]), (len(self._maps), 1, n))
+        scale, offset, missing = self._terms[self._which[streams]].transpose(1, 0, 2)
+        return scale, offset, missing
+
+    def single(self, streams: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """``scale`` and ``offset`` (None: zero for all) of streams, float32 (stream, channel, 1)."""
+        scale, offset = self._single
+        kinds = self._which[streams]
+        return scale[kinds], None if offset is None else offset[kinds]
+
+    @cached_property
+    def _terms(self) -> np.ndarray:
+        """float64 (kind, term, channel)."""
+        table = np.tile(np.array([[1.0], [0.0], [np.nan]]), (len(self._maps), 1, self._present.shape[1]))
         for row, one in zip(table, self._maps, strict=True):
             row[0, one.places], row[1, one.places] = one.calibration.scale, one.calibration.offset
             if one.calibration.missing is not None:
                 row[2, one.places] = one.calibration.missing
-        scale, offset, missing = table[self._which[streams]].transpose(1, 0, 2)
-        return scale, offset, missing
+        return table
 
 
 def _channel_map(

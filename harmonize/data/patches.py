@@ -131,6 +131,16 @@ class PatchDataset(BatchDataset):
         """Choose the epoch that random patches are of; workers that are running follow."""
         self._epoch[0] = epoch
 
+    @property
+    def content(self) -> str:
+        """See ``BatchDataset.content``."""
+        return "image"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(frames * values a voxel, x, y, z) of a patch."""
+        return self.frames * _sizes(self._images[0])["c"], *self.patch
+
     def row_sizes(self) -> np.ndarray:
         """Patches of each image."""
         return np.diff(self._ends, prepend=0)

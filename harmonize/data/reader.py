@@ -18,7 +18,7 @@ OPEN_ARRAYS = 256
 
 
 Chunk = tuple[str, tuple[int, ...]]
-"""The path of an array below the store, and the index of an inner chunk."""
+"""An array (``ArrayReader.key``), and the index of an inner chunk."""
 Span = tuple[str, int, int]
 """The path of ``samples`` below the store, first sample and end."""
 
@@ -102,6 +102,10 @@ class ArrayReader:
         """The array at a path below the store."""
         return self._of_this_process()(path)
 
+    def key(self, path: str) -> str:
+        """What tells an array from those of other stores."""
+        return f"{self._root}/{path}"
+
     def _of_this_process(self) -> Recent[str, ShardedArray]:
         if self._pid != os.getpid():  # after a fork: leave the parent's maps alone, open our own
             self._arrays, self._pid = Recent(OPEN_ARRAYS, self._open), os.getpid()
@@ -126,13 +130,15 @@ class ArrayReader:
         for (path, start, stop), into in wanted:
             array = arrays[path]
             for number in range(start // array.chunk[1], -(-stop // array.chunk[1])):
-                if into.claim((path, (0, number))):
-                    shards.setdefault((path, array.shard_of((0, number))), []).append(((path, (0, number)), into))
+                chunk = self.key(path), (0, number)
+                if into.claim(chunk):
+                    shards.setdefault((path, array.shard_of(chunk[1])), []).append((chunk, into))
 
-        def read(ours: list[tuple[Chunk, Chunks]]) -> None:
+        def read(shard: tuple[str, list[tuple[Chunk, Chunks]]]) -> None:
+            path, ours = shard
             rest = iter(ours)
             try:
-                found = arrays[ours[0][0][0]].read_chunks([index for (_, index), _ in ours])
+                found = arrays[path].read_chunks([index for (_, index), _ in ours])
                 for decoded in found:
                     chunk, into = next(rest)
                     into.put(chunk, decoded)
@@ -141,4 +147,4 @@ class ArrayReader:
                     into.give_up(chunk)
                 raise
 
-        at_once(self._root, read, list(shards.values()))
+        at_once(self._root, read, [(path, ours) for (path, _), ours in shards.items()])

@@ -101,6 +101,16 @@ class WindowDataset(BatchDataset):
     def __len__(self) -> int:
         return len(self._index)
 
+    @property
+    def content(self) -> str:
+        """See ``BatchDataset.content``."""
+        return "signal"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(channel, time) of a window."""
+        return len(self.channels), self.n_samples
+
     def row_sizes(self) -> np.ndarray:
         """Windows of each stream."""
         per_run = np.diff(self._index.ends, prepend=0)

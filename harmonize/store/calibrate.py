@@ -20,6 +20,7 @@ class Calibration:
     def __init__(self, scale: np.ndarray, offset: np.ndarray, missing: np.ndarray | None = None) -> None:
         self.scale, self.offset = scale, offset
         self.missing = None if missing is None or np.isnan(missing).all() else missing
+        self._marks: dict[np.dtype, tuple[np.ndarray, np.ndarray | None]] = {}
         self._single = _term(scale, np.float32), _term(offset, np.float32) if offset.any() else None
         self._double = _term(scale, np.float64), _term(offset, np.float64) if offset.any() else None
 
@@ -31,9 +32,30 @@ class Calibration:
             _scale(digital, *self._single, out)
         else:
             out[...] = _scale(digital, *self._double, np.empty(digital.shape, np.float64))
-        if self.missing is not None:
-            out[digital == self.missing[:, None]] = np.nan
+        self.mark_missing(digital, out)
         return out
+
+    def mark_missing(self, digital: np.ndarray, out: np.ndarray) -> None:
+        """Put NaN into ``out`` where ``digital`` is missing."""
+        if self.missing is None:
+            return
+        if digital.dtype not in self._marks:
+            self._marks[digital.dtype] = _marks(self.missing, digital.dtype)
+        marks, has_one = self._marks[digital.dtype]
+        found = digital == marks
+        if has_one is not None:
+            found &= has_one
+        if found.any():
+            out[found] = np.nan
+
+
+def _marks(missing: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray | None]:
+    """Missing values (channel, 1) in the samples' own dtype, as another would make numpy convert all samples; and which
+    channels have one that the dtype can hold, None for all."""
+    with np.errstate(invalid="ignore"):  # NaN to a whole number: of channels that have none
+        marks = missing.astype(dtype)
+    has_one = marks == missing
+    return marks[:, None], None if has_one.all() else has_one[:, None]
 
 
 def _term(values: np.ndarray, kind: type[np.floating[Any]]) -> Term:
