@@ -86,8 +86,10 @@ def _affine(n: np.ndarray, mean: np.ndarray, squares: np.ndarray) -> Affine:
 def by_window(signal: np.ndarray) -> Affine:
     """Median and 1 / interquartile range (75th less 25th percentile, linear between samples) of each window's channels,
     over the samples that are present. Zero where the range is zero, or no sample is present."""
-    n = signal.shape[2] - np.isnan(signal).sum(axis=2)
     ordered = np.sort(signal, axis=2)  # NaN come last
+    n = np.full(signal.shape[:2], signal.shape[2])
+    if np.isnan(ordered[:, :, -1]).any():
+        n -= np.isnan(ordered).sum(axis=2)
     low, median, high = (_percentile(ordered, n, share) for share in (0.25, 0.5, 0.75))
     with np.errstate(divide="ignore"):
         factor = 1 / (high - low)

@@ -69,6 +69,8 @@ class View:
         normalize: Normalize | None,
         missing: Missing,
     ) -> None:
+        if (reference is not None or normalize is not None) and len(set(channels)) < len(channels):
+            raise ValueError("channels= names a channel twice, which would count twice")
         self._normalize, self._missing, self._n = normalize, missing, len(channels)
         self._kind_of = table.rows["_kind"].to_numpy()
         used = np.zeros(len(table.kinds), bool)

@@ -183,6 +183,8 @@ def test_what_has_no_other_reference_is_refused(tmp_path: Path, root: Path) -> N
     refused("'local:A1-A2' is a bipolar derivation", typed(200, (*two, "local:A1-A2")), "average")
     refused("none is among these channels", typed(200, ("Fp1-F7", "ECG"), {"ECG": "ecg"}), "average")
     refused("'test/a' are a bipolar montage", typed(200, two), "average", "bipolar")
+    with pytest.raises(ValueError, match="twice"):
+        WindowDataset(root, window=1.0, channels=["C3", "C3", "C4"], reference="average")
     for nothing in ((), "", "F3-C3", ["C3", "F3-C3"]):
         with pytest.raises(ValueError, match=r"reference= (takes|cannot)"):
             WindowDataset(root, window=1.0, reference=nothing)
