@@ -80,7 +80,7 @@ def write_signals(
         part.write(row, 0, samples)
     part.close([r for r, _ in items], [0] * len(items))
     rows = [recording_row(r, "state", 0, None) for r, _ in items]
-    found = [_statistics(r.streams[0], samples) if measured else {} for r, samples in items]
+    found = [statistics_of(r.streams[0], samples) if measured else {} for r, samples in items]
     streams = [
         stream_row(r, 0, part.path, part.layout, i, part.starts[i], statistics=found[i])
         for i, (r, _) in enumerate(items)
@@ -89,7 +89,8 @@ def write_signals(
     commit(root, Batch(recordings=rows, streams=streams, labels=labels))
 
 
-def _statistics(one: SignalStream, samples: np.ndarray) -> dict[str, list[float | None]]:
+def statistics_of(one: SignalStream, samples: np.ndarray) -> dict[str, list[float | None]]:
+    """What converting gathers of a stream's channels."""
     gathered = StreamStatistics(one)
     gathered.update(samples)
     return gathered.result()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ from scipy.stats import iqr
 from harmonize.data import WindowDataset, WindowStream
 from harmonize.data.normalize import by_window
 from harmonize.data.rereference import average
-from harmonize_schemas import Segment, SignalStream
-from stores import noise, recording, stream, write_signals
+from harmonize.ingest.rows import recording_row, stream_row
+from harmonize.store import create_store
+from harmonize.store.catalog import Batch, commit
+from harmonize.store.parts import SignalPart
+from harmonize_schemas import SignalStream
+from stores import noise, recording, statistics_of, stream, write_signals
 
 EEG = ("Fp1", "C3", "C4", "M1", "M2")
 MISSING = -32768
@@ -283,13 +288,6 @@ def test_shares_are_of_the_electrodes_of_a_derivation(tmp_path: Path) -> None:
 # ---- normalisation
 
 
-def segments(*sizes: int) -> tuple[Segment, ...]:
-    ends = np.cumsum([0, *sizes]).tolist()
-    return tuple(
-        Segment(start=a, n_samples=n, onset_s=a / 100 + i) for i, (a, n) in enumerate(zip(ends, sizes, strict=False))
-    )
-
-
 @pytest.fixture
 def uneven(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray]]:
     """Two recordings of channels of other sizes, with missing samples, a flat channel and one that is all missing."""
@@ -334,12 +332,6 @@ def test_normalize_by_recording(uneven: tuple[Path, dict[str, np.ndarray]]) -> N
 
 def test_statistics_are_over_all_streams_of_a_recording(tmp_path: Path) -> None:
     """A gain that changes makes two streams; one without C4, which stays absent."""
-    from harmonize.ingest.rows import recording_row, stream_row
-    from harmonize.store import create_store
-    from harmonize.store.catalog import Batch, commit
-    from harmonize.store.parts import SignalPart
-    from stores import _statistics
-
     root = tmp_path / "s.zarr"
     create_store(root, "key")
     first = typed(200, ("C3", "C4"), name="1", scale=0.5)
@@ -350,7 +342,7 @@ def test_statistics_are_over_all_streams_of_a_recording(tmp_path: Path) -> None:
         part = SignalPart(root, f"part{index}", [part_stream], "lz4")
         part.write(0, 0, values)
         part.close([one], [index])
-        statistics = _statistics(part_stream, values)
+        statistics = statistics_of(part_stream, values)
         rows.append(stream_row(one, index, part.path, part.layout, 0, part.starts[0], statistics=statistics))
         held.append(values * part_stream.channels[0].scale)
     commit(root, Batch(recordings=[recording_row(one, "state", 0, None)], streams=rows))
@@ -514,7 +506,7 @@ def test_a_stream_gives_what_the_data_set_gives(tmp_path: Path, options: dict[st
     write_signals(root, items, measured=True)
     data = WindowDataset(root, window=0.5, **options)
     by_key = {(s["recording_id"], float(s["start"])): s for s in data.__getitems__(range(len(data)))}
-    alone = data[3]
+    alone = pickle.loads(pickle.dumps(data))[3]  # as in a worker
     torch.testing.assert_close(
         alone["signal"], by_key[alone["recording_id"], float(alone["start"])]["signal"], rtol=0, atol=0, equal_nan=True
     )
