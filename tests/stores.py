@@ -12,6 +12,7 @@ from harmonize.ingest.rows import label_rows, recording_row, stream_row
 from harmonize.store import create_store
 from harmonize.store.catalog import Batch, commit
 from harmonize.store.parts import ImagePart, SignalPart
+from harmonize.store.quality import StreamStatistics
 from harmonize.store.shards import Codec
 from harmonize_schemas import (
     Acquisition,
@@ -69,17 +70,30 @@ def recording(name: str, streams: Sequence[SignalStream] = (), image: Image | No
     )
 
 
-def write_signals(root: Path, items: Sequence[tuple[Recording, np.ndarray]], codec: Codec = "lz4") -> None:
-    """One-stream recordings of one layout into one part, and commit them."""
+def write_signals(
+    root: Path, items: Sequence[tuple[Recording, np.ndarray]], codec: Codec = "lz4", measured: bool = False
+) -> None:
+    """One-stream recordings of one layout into one part, and commit them; ``measured``: with statistics."""
     create_store(root, "key")
     part = SignalPart(root, f"part{len(list(root.glob('signals/*/*')))}", [r.streams[0] for r, _ in items], codec)
     for row, (_, samples) in enumerate(items):
         part.write(row, 0, samples)
     part.close([r for r, _ in items], [0] * len(items))
     rows = [recording_row(r, "state", 0, None) for r, _ in items]
-    streams = [stream_row(r, 0, part.path, part.layout, i, part.starts[i]) for i, (r, _) in enumerate(items)]
+    found = [statistics_of(r.streams[0], samples) if measured else {} for r, samples in items]
+    streams = [
+        stream_row(r, 0, part.path, part.layout, i, part.starts[i], statistics=found[i])
+        for i, (r, _) in enumerate(items)
+    ]
     labels = [row for r, _ in items for row in label_rows(r)]
     commit(root, Batch(recordings=rows, streams=streams, labels=labels))
+
+
+def statistics_of(one: SignalStream, samples: np.ndarray) -> dict[str, list[float | None]]:
+    """What converting gathers of a stream's channels."""
+    gathered = StreamStatistics(one)
+    gathered.update(samples)
+    return gathered.result()
 
 
 def write_image(root: Path, one: Recording, planes: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from harmonize.data.derivations import first_rows
 from harmonize.data.stream_table import StreamTable
 from harmonize.store.calibrate import Calibration
 
@@ -28,7 +29,8 @@ class ChannelMaps:
 
     def __init__(self, table: StreamTable, channels: Sequence[str]) -> None:
         self._which = table.rows["_kind"].to_numpy()
-        made = [_channel_map(channels, *one) for one in table.kinds.drop("dtype").iter_rows()]
+        kinds = table.kinds.select("channels", "scale", "offset", "missing")
+        made = [_channel_map(channels, *one) for one in kinds.iter_rows()]
         self._maps = [one for one, _ in made]
         self._present = np.array([mask for _, mask in made])
         used = np.unique(self._which)
@@ -76,7 +78,7 @@ def _channel_map(
     missing: Sequence[float | None],
 ) -> tuple[ChannelMap, np.ndarray]:
     """The map of one stream, and which channels it has. Of a name that repeats, the first counts."""
-    row_of = {name: row for row, name in reversed(list(enumerate(names)))}
+    row_of = first_rows(names)
     found = [(row_of[name], place) for place, name in enumerate(channels) if name in row_of]
     rows, places = np.array(found, np.int64).reshape(-1, 2).T
     gone = np.array([np.nan if value is None else value for value in missing], np.float64)

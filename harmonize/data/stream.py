@@ -268,6 +268,9 @@ class WindowOptions(TypedDict, total=False):
     domains: Any
     transform: Callable[[Sample], Sample] | None
     dtype: torch.dtype | None
+    reference: Any
+    normalize: Any
+    missing: Any
 
 
 class StreamOptions(TypedDict, total=False):

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from harmonize.data.derivations import derivation, derived, electrodes
 from harmonize.data.domains import condition_names, select, with_labels
 from harmonize.store import Store
 from harmonize.store.catalog import TABLES
@@ -19,41 +20,53 @@ _PLACES = (
     "segment_samples", "segment_onset_s",
 )  # fmt: skip
 _WHO = ("recording_id", "dataset", "site", "subject", "sex", "age", "device_maker", "device_model")
+_STATISTICS = ("n_samples", "min", "max", "mean", "std", "missing_share")
 SHARES = tuple(name for name in TABLES["streams"] if name.endswith("_share"))
 """Shares of bad samples, by channel in the catalog; in a condition, that of the worst channel."""
 
 
 class StreamTable(NamedTuple):
     """``rows``: one a stream. ``kinds``: dtype, channels, scale, offset and missing, once for all streams that have the
-    same; column ``_kind`` of ``rows`` says which (a store of a million recordings has a few)."""
+    same; column ``_kind`` of ``rows`` says which (a store of a million recordings has a few). With types and
+    units where these are asked for."""
 
     rows: pl.DataFrame
     kinds: pl.DataFrame
 
 
 def stream_table(
-    store: Store, where: pl.Expr | str | None, channels: Sequence[str] | None, *names: str | None
+    store: Store,
+    where: pl.Expr | str | None,
+    channels: Sequence[str] | None,
+    *names: str | None,
+    typed: bool = False,
+    statistics: bool = False,
 ) -> StreamTable:
     """Streams joined with their recordings, in an order that does not depend on how they were written.
 
     Has the columns that reading takes, and those that ``where`` and ``names`` mention: of ``Store.recordings``,
     ``Store.streams``, ``Store.labels``, ``rate_hz``, ``n_channels``, and ``SHARES``, each of which is that of the worst
-    channel (of ``channels``, where these are given). Raises ``ValueError`` for a name that is none of these.
+    channel (of ``channels``, where these are given, and the electrodes of derivations among them). ``typed``: kinds
+    have types and units, as they always have where ``channels`` has derivations. ``statistics``: those of each channel
+    too, as ``_mean`` and the like. Raises ``ValueError`` for a name that is none of these.
     """
     wanted = {name for name in names if name} | condition_names(where)
-    more = sorted(wanted & set(TABLES["streams"]) - set(_KIND))
+    kind = (*_KIND, "types", "units") if typed or any(map(derivation, channels or ())) else _KIND
+    more = sorted((wanted | set(_STATISTICS if statistics else ())) & set(TABLES["streams"]) - set(kind))
     table, kinds = store.streams_by_kind(
-        [*_PLACES, *more], _KIND, [*_WHO, *sorted(wanted & set(TABLES["recordings"]) - set(more) - {"commit"})]
+        [*_PLACES, *more], kind, [*_WHO, *sorted(wanted & set(TABLES["recordings"]) - set(more) - {"commit"})]
     )
     table = table.with_columns(
         (pl.col("rate_num") / pl.col("rate_den")).alias("rate_hz"),
-        *(kinds[name].gather(table["_kind"]) for name in sorted(wanted & set(_KIND))),
+        *(kinds[name].gather(table["_kind"]) for name in sorted(wanted & set(kind))),
+        *((pl.col(_STATISTICS).name.prefix("_"),) if statistics else ()),
         n_channels=kinds["channels"].list.len().gather(table["_kind"]),
     )
     for name in sorted(wanted & set(SHARES)):
         table = table.with_columns(_worst(table, kinds, name, channels))
     if channels is not None:
         has = kinds["channels"].list.set_intersection(list(channels)).list.len() > 0
+        has |= pl.Series(derived(kinds, channels).any(axis=1))
         table = table.filter(has.gather(table["_kind"]))
     table = with_labels(table, store, where, *names)
     if unknown := sorted(wanted - set(table.columns)):
@@ -68,7 +81,7 @@ def _worst(table: pl.DataFrame, kinds: pl.DataFrame, name: str, channels: Sequen
     """The largest share among the channels of each row; null where none is known."""
     long = table.select(kinds["channels"].gather(table["_kind"]), name).with_row_index("_row").explode("channels", name)
     if channels is not None:
-        long = long.filter(pl.col("channels").is_in(list(channels)))
+        long = long.filter(pl.col("channels").is_in([*channels, *electrodes(channels)]))
     worst = long.group_by("_row").agg(pl.col(name).max())
     rows = pl.DataFrame({"_row": range(len(table))}, schema={"_row": pl.UInt32})
     return rows.join(worst, on="_row", how="left", maintain_order="left")[name]

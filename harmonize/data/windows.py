@@ -11,10 +11,14 @@ import polars as pl
 import torch
 
 from harmonize.data.batch import BatchDataset, Placement, Sample
+from harmonize.data.derivations import canonical
 from harmonize.data.domain_columns import domain_columns
 from harmonize.data.index import index_windows, samples_of
+from harmonize.data.normalize import Normalize
 from harmonize.data.reader import Chunks
+from harmonize.data.rereference import Reference
 from harmonize.data.stream_table import common_channels, common_rate, one_stream_at_a_time, stream_table
+from harmonize.data.views import Missing, check_options, view
 from harmonize.data.window_reader import WindowReader
 from harmonize.store import Store, open_store
 from harmonize.store.place import Place
@@ -34,7 +38,9 @@ class WindowDataset(BatchDataset):
         the stream's; None: the native rate, which must then be the same for all streams.
     channels
         Canonical names, in the order wanted; what a recording lacks is zero and False in
-        ``channel_mask``. None: all channels, which must then be the same for all streams.
+        ``channel_mask``. None: all channels, which must then be the same for all streams. A bipolar derivation
+        ("F3-C3") is taken as recorded, else as anode minus cathode where a stream has both, of one type and one known
+        unit; ``channels`` of the data set has its canonical name ("T3-C3" is T7-C3).
     where
         A polars expression or an SQL condition over the columns of ``Store.recordings`` and ``Store.labels``
         and ``rate_hz``, ``stream``, ``layout``, ``n_channels`` of its streams; also ``flat_share``,
@@ -49,7 +55,23 @@ class WindowDataset(BatchDataset):
         Applied to each sample (a dict) before it is returned.
     dtype
         Of ``signal``: ``torch.float32``, ``torch.float16`` or ``torch.bfloat16``. None: native integers with
-        ``scale``, ``offset`` and ``missing`` float64 (channel,), for ``decode`` on a GPU.
+        ``scale``, ``offset`` and ``missing`` float64 (channel,), for ``decode`` on a GPU; without derivations that
+        are computed, and the options below.
+    reference
+        None: as recorded. "average": from each EEG channel chosen, the mean of those that are present at that sample.
+        A name, or several: the mean of these electrodes, which every stream with EEG must have, whether chosen or not;
+        where one of them is missing, so are the others. Derivations and channels of other types stay as they are.
+        Electrodes of a stream are taken to have been recorded against one reference.
+    normalize
+        "channel": less the mean, over the standard deviation, of the channel in its whole recording. "recording": the
+        same with one mean and one standard deviation of all channels chosen, which must be of one unit. Both are the
+        catalog's, of samples as recorded, and not for ``reference`` and derivations that are computed. "robust": each
+        channel of a window less its median, over its interquartile range. What never changes (for "robust": has a
+        range of zero) or has no statistics becomes zero.
+    missing
+        "nan", or "mask": missing samples are 0 after all else, and True in ``missing_mask`` bool (channel, time). Where
+        a window is resampled, all samples that the filter makes of a missing one are missing, 16 of the slower
+        rate to either side. Channels that are absent are False there too.
 
     Samples are dicts: ``signal`` float32 (channel, time) in canonical units, missing samples NaN;
     ``channel_mask`` bool (channel,); int64 codes ``dataset``, ``site``, ``device``, ``subject``, ``sex``
@@ -62,7 +84,8 @@ class WindowDataset(BatchDataset):
     ------
     ValueError
         Where the streams chosen differ in rate or channels and nothing says how to make them alike, where
-        one recording has the channels in several streams at one time, or where there is no window at all.
+        one recording has the channels in several streams at one time, where there is no window at all, or where a
+        stream cannot be seen as ``reference`` and ``normalize`` say.
     """
 
     def __init__(
@@ -77,14 +100,28 @@ class WindowDataset(BatchDataset):
         domains: Sequence[str] = (),
         transform: Callable[[Sample], Sample] | None = None,
         dtype: torch.dtype | None = torch.float32,
+        reference: Reference | None = None,
+        normalize: Normalize | None = None,
+        missing: Missing = "nan",
     ) -> None:
+        check_options(reference, normalize, missing, native=dtype is None)
+        channels = None if channels is None else canonical(channels)
         store = store if isinstance(store, Store) else open_store(store)
         self._opened, self._choice = (store.path, store.version), (where, channels)
-        streams = stream_table(store, where, channels, target, *domains)
+        streams = stream_table(
+            store,
+            where,
+            channels,
+            target,
+            *domains,
+            *(() if reference is None else ("reference",)),
+            typed=reference is not None or normalize == "recording",
+            statistics=normalize in ("channel", "recording"),
+        )
         table = streams.rows
         if table.is_empty():
             raise ValueError("no stream of the store has these channels, or meets this condition")
-        self.channels: tuple[str, ...] = tuple(channels) if channels is not None else common_channels(streams)
+        self.channels: tuple[str, ...] = channels if channels is not None else common_channels(streams)
         self.rate_hz: Fraction = Fraction(rate) if rate is not None else common_rate(table)
         one_stream_at_a_time(table)
         self.window_s = window
@@ -94,8 +131,12 @@ class WindowDataset(BatchDataset):
             raise ValueError(f"no stream is as long as a window of {window} s")
         super().__init__(domain_columns(table, target, domains), transform)
         self.dtype = dtype
+        self._view = view(streams, self.channels, reference, normalize, missing)
+        if dtype is None and self._view is not None:
+            raise ValueError("dtype=None gives native integers, of which no derivation is computed")
+        read = self.channels if self._view is None else self._view.inputs
         self._reader = WindowReader(
-            store.path, streams, self._index, self.channels, self.rate_hz, self.n_samples, native=dtype is None
+            store.path, streams, self._index, read, self.rate_hz, self.n_samples, native=dtype is None
         )
 
     def __len__(self) -> int:
@@ -135,13 +176,17 @@ class WindowDataset(BatchDataset):
         """Windows by number; see ``BatchDataset.read``."""
         run, first = self._index.locate(numbers)
         stream = self._index.stream[run]
-        signal = torch.from_numpy(self._reader.read(run, first, chunks))
+        values = self._reader.read(run, first, chunks)
         columns: dict[str, np.ndarray | torch.Tensor] = {
-            "signal": signal if self.dtype is None else signal.to(self.dtype),
+            "signal": values,
             "channel_mask": self._reader.maps.present(stream),
             "start": self._index.onset_s[run] + first / self._index.rate_hz[run],
         }
-        if self.dtype is None:
+        if self._view is not None:
+            columns |= self._view(values, stream, chunks[0].memory)
+        if self.dtype is not None:
+            columns["signal"] = torch.as_tensor(columns["signal"]).to(self.dtype)
+        else:
             columns |= dict(zip(("scale", "offset", "missing"), self._reader.maps.terms(stream), strict=True))
         return self._batch(columns, stream)
 
