@@ -14,6 +14,7 @@ from harmonize.data.index import WindowIndex
 from harmonize.data.reader import ArrayReader, Chunks
 from harmonize.data.resample import resample, resampling
 from harmonize.data.stream_table import StreamTable
+from harmonize.store.calibrate import unbuffered
 from harmonize.store.place import Place
 
 _GROUP_BYTES = 1 << 20
@@ -147,15 +148,16 @@ class WindowReader:
         flat = out.reshape(-1, self._n_samples)
         step = max(1, _GROUP_BYTES // max(1, out[:1].nbytes))
         scale, offset = (None, None) if self._native else self.maps.single(stream)
-        for at in range(0, len(views), step):
-            some, end = slice(at, at + step), min(at + step, len(views))
-            np.concatenate(views[some], out=flat[at * self._n_channels : end * self._n_channels])
-            if scale is not None:
-                out[some] *= scale[some]
-            if offset is not None:
-                out[some] += offset[some]
-            for i in range(at, end) if self.maps.any_missing and not self._native else ():
-                self.maps[stream[i]].calibration.mark_missing(views[i], out[i])
+        with unbuffered():
+            for at in range(0, len(views), step):
+                some, end = slice(at, at + step), min(at + step, len(views))
+                np.concatenate(views[some], out=flat[at * self._n_channels : end * self._n_channels])
+                if scale is not None:
+                    out[some] *= scale[some]
+                if offset is not None:
+                    out[some] += offset[some]
+                for i in range(at, end) if self.maps.any_missing and not self._native else ():
+                    self.maps[stream[i]].calibration.mark_missing(views[i], out[i])
 
     def _bounds(self, run: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First sample and end, in their run, of what windows are made of: with the margin of the filter, so that they
