@@ -51,6 +51,8 @@ class Placement(NamedTuple):
     """Decoded bytes that an item is made of, at most."""
     per_chunk: float
     """How many items begin in a decoded chunk."""
+    fetch: bool = False
+    """Whether whole blocks are better asked for at once (``BatchDataset.fetch``): each request waits for an answer."""
 
 
 class BatchDataset(Dataset[Sample], ABC):
@@ -116,6 +118,9 @@ class BatchDataset(Dataset[Sample], ABC):
     def read(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> Sequence[Sample]:
         """Samples by number, int64 (sample,), as views of one batch; ``chunks`` says for each where its decoded chunks
         are kept, so that batches of a stream can share them."""
+
+    def fetch(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> None:
+        """Have all that these items are made of in their ``chunks``, in as few requests as may be."""
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """Samples that are views of one batch."""

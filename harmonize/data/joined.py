@@ -109,6 +109,7 @@ class JoinedDataset(BatchDataset):
             rank=np.concatenate([one.rank + first for one, first in zip(found, before, strict=True)]),
             item_bytes=max(one.item_bytes for one in found),
             per_chunk=found[int(np.argmax([len(part) for part in self.parts]))].per_chunk,
+            fetch=any(one.fetch for one in found),
         )
 
     def fingerprint(self) -> str:
@@ -124,16 +125,28 @@ class JoinedDataset(BatchDataset):
     def _rows(self, field: str) -> pl.DataFrame:
         raise NotImplementedError("rows are those of the parts")
 
+    def fetch(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> None:
+        """See ``BatchDataset.fetch``."""
+        for one, at in self._by_part(numbers):
+            self.parts[one].fetch(self._within(one, numbers[at]), [chunks[i] for i in at.tolist()])
+
+    def _by_part(self, numbers: np.ndarray) -> list[tuple[int, np.ndarray]]:
+        """Parts, and at which places of ``numbers`` their items are."""
+        part = np.searchsorted(self._ends, numbers, side="right")
+        return [(int(one), np.flatnonzero(part == one)) for one in np.unique(part)]
+
+    def _within(self, part: int, numbers: np.ndarray) -> np.ndarray:
+        first: int = self._ends[part] - len(self.parts[part])
+        return numbers - first
+
     def read(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> Sequence[Sample]:
         """See ``BatchDataset.read``."""
-        part = np.searchsorted(self._ends, numbers, side="right")
-        groups = [(int(one), np.flatnonzero(part == one)) for one in np.unique(part)]
+        groups = self._by_part(numbers)
         if len(groups) > 1 and not self.pad:
             raise ValueError("a batch of several parts: take batches with DomainBatchSampler(..., same='part'), or pad")
         wholes = []
         for one, at in groups:
-            first = self._ends[one] - len(self.parts[one])
-            found = self.parts[one].read(numbers[at] - first, [chunks[i] for i in at.tolist()])
+            found = self.parts[one].read(self._within(one, numbers[at]), [chunks[i] for i in at.tolist()])
             wholes.append(self._own_columns(self.parts[one].collate(found)))
         if not self.pad or (len(groups) == 1 and self._is_whole(groups[0][0])):
             columns = wholes[0]
@@ -144,8 +157,10 @@ class JoinedDataset(BatchDataset):
                 for name in wholes[0]
             }  # fmt: skip
         if self.pad and self._uneven:
-            length = torch.tensor([shape[-1] for shape in self._own])[torch.from_numpy(part)]
-            columns["time_mask"] = torch.arange(self._shape[-1]) < length[:, None]
+            length = np.empty((len(numbers), 1), np.int64)
+            for one, at in groups:
+                length[at] = self._own[one][-1]
+            columns["time_mask"] = torch.from_numpy(np.arange(self._shape[-1]) < length)
         return self._batch(columns, np.searchsorted(self._row_ends, numbers, side="right"))
 
     def _own_columns(self, whole: Sample) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
 from itertools import count
-from typing import Any, TypedDict, Unpack
+from typing import Any, NamedTuple, TypedDict, Unpack
 
 import numpy as np
 import polars as pl
@@ -158,15 +158,15 @@ class BatchStream(IterableDataset[Sample]):
             yield self._arrived(batch)
         self._at = epoch + 1, first % stride
 
-    def _read_ahead(self, plans: Iterator[tuple[Ints, list[Chunks]]]) -> Iterator[Sample]:
+    def _read_ahead(self, plans: Iterator[_Plan]) -> Iterator[Sample]:
         if not self.threads:
-            yield from (self._read(*plan) for plan in plans)
+            yield from map(self._read, plans)
             return
         with ThreadPoolExecutor(self.threads, "harmonize-read") as pool:
             coming: deque[Future[Sample]] = deque()
             try:
                 for plan in plans:
-                    coming.append(pool.submit(self._read, *plan))
+                    coming.append(pool.submit(self._read, plan))
                     if len(coming) > self.prefetch:
                         yield coming.popleft().result()
                 while coming:
@@ -175,14 +175,22 @@ class BatchStream(IterableDataset[Sample]):
                 for one in coming:
                     one.cancel()
 
-    def _planned(self, pieces: list[Piece], kept: _Kept) -> tuple[Ints, list[Chunks]]:
-        """Numbers of a batch, and where each keeps its chunks."""
+    def _planned(self, pieces: list[Piece], kept: _Kept) -> _Plan:
         chunks = [one for windows, pool in pieces for one in [kept.of(pool)] * len(windows)]
         numbers = np.concatenate([piece.windows for piece in pieces])
-        return self._placed.window(numbers) if isinstance(self.order, BlockOrder) else numbers, chunks
+        if not isinstance(self.order, BlockOrder):
+            return _Plan(numbers, chunks)
+        if not self._placement.fetch:
+            return _Plan(self._placed.window(numbers), chunks)
+        blocks = list(kept.new_blocks(pieces, self.order))
+        whole = np.concatenate([numbers[:0], *(windows for windows, _ in blocks)])
+        ahead = [one for windows, one in blocks for _ in range(len(windows))]
+        return _Plan(self._placed.window(numbers), chunks, self._placed.window(whole), ahead)
 
-    def _read(self, numbers: Ints, chunks: list[Chunks]) -> Sample:
-        batch = self.data.collate(self.data.read(numbers, chunks))
+    def _read(self, plan: _Plan) -> Sample:
+        if len(plan.whole):
+            self.data.fetch(plan.whole, plan.ahead)
+        batch = self.data.collate(self.data.read(plan.numbers, plan.chunks))
         if self.device is None or self.device.type != "cuda":
             return batch
         return _each_tensor(batch, torch.Tensor.pin_memory)
@@ -236,6 +244,16 @@ class BatchStream(IterableDataset[Sample]):
         return hashed.hexdigest()[:16]
 
 
+class _Plan(NamedTuple):
+    """Numbers of a batch, and where each keeps its chunks; before them the same of all items of blocks that are begun,
+    where these are to be fetched at once."""
+
+    numbers: Ints
+    chunks: list[Chunks]
+    whole: Ints = np.empty(0, np.int64)
+    ahead: list[Chunks] = []  # noqa: RUF012 - never changed
+
+
 class _Kept:
     """Where the chunks of pools are kept: of each lane the newest pool's. Those of the one before go when the last
     batch that reads from it is done. Batches without pools keep theirs for themselves."""
@@ -243,6 +261,7 @@ class _Kept:
     def __init__(self, memory: Buffers) -> None:
         self._memory = memory
         self._pools: dict[int, tuple[Pool, Chunks]] = {}
+        self._blocks: dict[int, tuple[Pool, set[int]]] = {}
 
     def of(self, pool: Pool | None) -> Chunks:
         if pool is None:
@@ -251,6 +270,18 @@ class _Kept:
         if lane not in self._pools or self._pools[lane][0] != pool:
             self._pools[lane] = pool, Chunks(self._memory)
         return self._pools[lane][1]
+
+    def new_blocks(self, pieces: list[Piece], order: BlockOrder) -> Iterator[tuple[Ints, Chunks]]:
+        """All windows of each block that a batch takes the first ones from, and where the pool keeps its chunks."""
+        for windows, pool in pieces:
+            if pool is None:
+                continue
+            known = self._blocks.get(pool[0])
+            if known is None or known[0] != pool:
+                known = self._blocks[pool[0]] = pool, set()
+            for block in sorted(set((windows // order.block).tolist()) - known[1]):
+                known[1].add(block)
+                yield np.arange(block * order.block, min((block + 1) * order.block, order.n_windows)), self.of(pool)
 
 
 def _each_tensor(batch: Sample, work: Callable[[torch.Tensor], torch.Tensor]) -> Sample:

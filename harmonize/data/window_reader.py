@@ -82,6 +82,7 @@ class WindowReader:
             rank=rank,
             item_bytes=float(((samples + before + behind) * self._sample_bytes[self._kind_of]).max()),
             per_chunk=chunk / int(self._index.step[self._index.stream == stream][0]),
+            fetch=not self._reader.is_local,
         )
 
     def read(self, run: np.ndarray, first: np.ndarray, chunks: Sequence[Chunks]) -> np.ndarray:
@@ -121,12 +122,9 @@ class WindowReader:
     ) -> Iterator[tuple[int, np.ndarray]]:
         """Native samples (channel, time) of each window, of the channels it has and with the filter's margin as far as
         the run goes: in order of place, so that neighbours find the chunk decoded."""
-        origin, path = self._index.origin[run], self._path_of[stream]
-        low, high = self._bounds(run, first)
-        start, stop = origin + np.maximum(low, 0), origin + np.minimum(high, self._index.run_samples[run])
         if not self._reader.is_local:
-            spans = ((self._paths[n], a, b) for n, a, b in zip(*_lists(path, start, stop), strict=True))
-            self._reader.read_ahead(zip(spans, chunks, strict=True))
+            self.fetch(run, first, chunks)
+        path, start, stop = self._spans(run, first)
         order = np.lexsort((start, path))
         columns = (order, stream[order], path[order], start[order], stop[order])
         opened = -1
@@ -158,6 +156,18 @@ class WindowReader:
                     out[some] += offset[some]
                 for i in range(at, end) if self.maps.any_missing and not self._native else ():
                     self.maps[stream[i]].calibration.mark_missing(views[i], out[i])
+
+    def fetch(self, run: np.ndarray, first: np.ndarray, chunks: Sequence[Chunks]) -> None:
+        """Have the decoded chunks of windows in ``chunks``, from an object store in few requests."""
+        spans = ((self._paths[n], a, b) for n, a, b in zip(*_lists(*self._spans(run, first)), strict=True))
+        self._reader.read_ahead(zip(spans, chunks, strict=True))
+
+    def _spans(self, run: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Part, first sample and end in it, of what windows are made of, as far as their runs go."""
+        origin = self._index.origin[run]
+        low, high = self._bounds(run, first)
+        start, stop = origin + np.maximum(low, 0), origin + np.minimum(high, self._index.run_samples[run])
+        return self._path_of[self._index.stream[run]], start, stop
 
     def _bounds(self, run: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First sample and end, in their run, of what windows are made of: with the margin of the filter, so that they

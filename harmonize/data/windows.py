@@ -172,6 +172,10 @@ class WindowDataset(BatchDataset):
     def _rows(self, field: str) -> pl.DataFrame:
         return stream_table(open_store(*self._opened), *self._choice, field).rows
 
+    def fetch(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> None:
+        """See ``BatchDataset.fetch``."""
+        self._reader.fetch(*self._index.locate(numbers), chunks)
+
     def read(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> Sequence[Sample]:
         """Windows by number; see ``BatchDataset.read``."""
         run, first = self._index.locate(numbers)

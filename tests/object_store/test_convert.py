@@ -27,7 +27,7 @@ from harmonize.store.parts import SignalPart
 from harmonize.store.place import place_of
 from harmonize.store.sharded import ShardedArray
 from maintain.cohort import KEY, contents, convert, recipe, samples_of, subject_of, write_cohort
-from object_store.conftest import S3, SECRET
+from object_store.servers import S3, SECRET
 from stores import noise, recording, stream
 
 PEOPLE = ("anna", "cora")

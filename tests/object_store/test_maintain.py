@@ -30,7 +30,7 @@ from maintain.cohort import (
     write_cohort,
     write_eeg,
 )
-from object_store.conftest import S3
+from object_store.servers import S3
 
 FAULTS = {"fail": 0.02, "slow": 0.01, "delay_s": 0.1}
 PEOPLE = ("anna", "bert")

@@ -16,7 +16,7 @@ from harmonize.store import object_path
 from harmonize.store.errors import UnreachableError
 from harmonize.store.object_path import ObjectPath, client, delta_options
 from harmonize.store.place import create, place_of
-from object_store.conftest import S3, SECRET
+from object_store.servers import S3, SECRET
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from harmonize.store.geometry import CHUNK_BYTES
 from harmonize.store.place import place_of
 from harmonize.store.sharded import ShardedArray
 from harmonize_schemas import Image
-from object_store.conftest import S3, SECRET
+from object_store.servers import S3, SECRET
 from stores import noise, recording, stream, write_image, write_signals
 
 FAULTS = {"fail": 0.25, "lost": 0.1, "slow": 0.15, "delay_s": 0.1}
