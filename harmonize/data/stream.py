@@ -26,7 +26,7 @@ from harmonize.data.position import Position
 from harmonize.data.reader import Chunks
 from harmonize.data.samplers import DomainBatchSampler, ranks
 from harmonize.data.shuffle import Ints
-from harmonize.data.windows import WindowDataset
+from harmonize.data.windows import Starts, WindowDataset
 from harmonize.store import Store
 from harmonize.store.place import Place
 
@@ -258,7 +258,7 @@ def _each_tensor(batch: Sample, work: Callable[[torch.Tensor], torch.Tensor]) ->
 
 
 class WindowOptions(TypedDict, total=False):
-    """What ``WindowDataset`` takes besides ``store`` and ``window``."""
+    """What ``WindowDataset`` takes besides ``store``, ``window`` and ``seed``."""
 
     stride: float | None
     rate: Any
@@ -268,6 +268,7 @@ class WindowOptions(TypedDict, total=False):
     domains: Any
     transform: Callable[[Sample], Sample] | None
     dtype: torch.dtype | None
+    starts: Starts
 
 
 class StreamOptions(TypedDict, total=False):
@@ -293,7 +294,7 @@ class WindowStream(BatchStream):
     """A ``BatchStream`` of a store's windows: takes what ``WindowDataset`` and ``BatchStream`` take.
 
     ``store`` may also be a ``WindowDataset``, such as that of a sampler; ``window`` and its other arguments then are
-    its own.
+    its own. ``seed`` is that of the order and of random starts.
     """
 
     def __init__(
@@ -311,5 +312,5 @@ class WindowStream(BatchStream):
                 raise ValueError(f"{sorted(options)} belong to the data set, which is given")
             data = store
         else:
-            data = WindowDataset(store, window, **options)  # type: ignore[misc]
+            data = WindowDataset(store, window, seed=seed, **options)  # type: ignore[misc]
         super().__init__(data, batch_size, shuffle, seed, **ours)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -14,10 +15,13 @@ from harmonize.data.batch import BatchDataset, Placement, Sample
 from harmonize.data.domain_columns import domain_columns
 from harmonize.data.index import index_windows, samples_of
 from harmonize.data.reader import Chunks
+from harmonize.data.shuffle import key, uniform
 from harmonize.data.stream_table import common_channels, common_rate, one_stream_at_a_time, stream_table
 from harmonize.data.window_reader import WindowReader
 from harmonize.store import Store, open_store
 from harmonize.store.place import Place
+
+Starts = Literal["grid", "random"]
 
 
 class WindowDataset(BatchDataset):
@@ -50,6 +54,10 @@ class WindowDataset(BatchDataset):
     dtype
         Of ``signal``: ``torch.float32``, ``torch.float16`` or ``torch.bfloat16``. None: native integers with
         ``scale``, ``offset`` and ``missing`` float64 (channel,), for ``decode`` on a GPU.
+    starts
+        "grid": every ``stride``. "random": as many windows, each drawn anew each epoch (``set_epoch``; a stream does so)
+        from the starts around its place of the grid, less than a stride away, inside its segment. All starts are equally
+        likely. A start is a function of ``seed``, epoch and the window's number alone.
 
     Samples are dicts: ``signal`` float32 (channel, time) in canonical units, missing samples NaN;
     ``channel_mask`` bool (channel,); int64 codes ``dataset``, ``site``, ``device``, ``subject``, ``sex``
@@ -77,7 +85,12 @@ class WindowDataset(BatchDataset):
         domains: Sequence[str] = (),
         transform: Callable[[Sample], Sample] | None = None,
         dtype: torch.dtype | None = torch.float32,
+        *,
+        starts: Starts = "grid",
+        seed: int = 0,
     ) -> None:
+        if starts not in ("grid", "random"):
+            raise ValueError(f"starts={starts!r} is none of 'grid', 'random'")
         store = store if isinstance(store, Store) else open_store(store)
         self._opened, self._choice = (store.path, store.version), (where, channels)
         streams = stream_table(store, where, channels, target, *domains)
@@ -89,6 +102,7 @@ class WindowDataset(BatchDataset):
         one_stream_at_a_time(table)
         self.window_s = window
         self.n_samples = samples_of(window, self.rate_hz)
+        self.starts, self.seed = starts, seed
         self._index = index_windows(table, window, window if stride is None else stride)
         if len(self._index) == 0:
             raise ValueError(f"no stream is as long as a window of {window} s")
@@ -116,6 +130,8 @@ class WindowDataset(BatchDataset):
         index = self._index
         for column in (index.stream, index.onset_s, index.run_samples, index.length, index.step):
             hashed.update(np.ascontiguousarray(column).tobytes())
+        if self.starts == "random":
+            hashed.update(f"random {self.seed}".encode())
         return hashed.hexdigest()
 
     def _rows(self, field: str) -> pl.DataFrame:
@@ -124,6 +140,8 @@ class WindowDataset(BatchDataset):
     def read(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> Sequence[Sample]:
         """Windows by number; see ``BatchDataset.read``."""
         run, first = self._index.locate(numbers)
+        if self.starts == "random":
+            first = self._index.jittered(run, first, uniform(key(self.seed, int(self._epoch[0]), numbers), 0))
         stream = self._index.stream[run]
         signal = torch.from_numpy(self._reader.read(run, first, chunks))
         columns: dict[str, np.ndarray | torch.Tensor] = {
