@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from harmonize.data.patches import PatchDataset
     from harmonize.data.samplers import DomainBatchSampler, DomainSampler
     from harmonize.data.stream import BatchStream, WindowStream
+    from harmonize.data.window_labels import WindowLabel
     from harmonize.data.windows import WindowDataset, decode
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "DomainSampler",
     "PatchDataset",
     "WindowDataset",
+    "WindowLabel",
     "WindowStream",
     "decode",
 ]
@@ -30,6 +32,7 @@ _MODULES = {
     "DomainSampler": "samplers",
     "PatchDataset": "patches",
     "WindowDataset": "windows",
+    "WindowLabel": "window_labels",
     "WindowStream": "stream",
     "decode": "windows",
 }

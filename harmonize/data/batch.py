@@ -91,8 +91,8 @@ class BatchDataset(Dataset[Sample], ABC):
         """Items of each row; items are numbered row after row."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of what is drawn at random, where anything is; workers that are running follow. A stream does
-        so by itself."""
+        """Choose the epoch of what is drawn at random, where anything is; workers that are running follow. A stream
+        does so by itself."""
         self._epoch[0] = epoch
 
     @abstractmethod

@@ -45,13 +45,15 @@ class WindowIndex:
     def jittered(self, run: np.ndarray, first: np.ndarray, draw: np.ndarray) -> np.ndarray:
         """First samples in place of those of the grid, by draws from [0, 1).
 
-        All starts that keep a window inside its run are cut into as many even stretches as the run has windows, and each
-        window starts somewhere in its own: no start is likelier than another, none is a stride or more from the grid's.
+        All starts that keep a window inside its run are cut into as many even stretches as the run has windows, and
+        each window starts somewhere in its own: no start is likelier than another, and none is a stride or more from
+        the grid's.
         """
         starts = self.run_samples[run] - self.length[run] + 1
         windows = windows_per_run(self.run_samples[run], self.length[run], self.step[run])
         drawn = np.floor((first // self.step[run] + draw) * starts / windows).astype(np.int64)
-        return np.minimum(drawn, starts - 1)
+        inside: np.ndarray = np.minimum(drawn, starts - 1)
+        return inside
 
 
 def windows_per_run(samples: np.ndarray, length: np.ndarray, step: np.ndarray) -> np.ndarray:

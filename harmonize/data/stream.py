@@ -18,6 +18,7 @@ import polars as pl
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from harmonize.data.annotations import Events
 from harmonize.data.batch import BatchDataset, Sample
 from harmonize.data.buffers import Buffers
 from harmonize.data.draws import tree
@@ -26,6 +27,7 @@ from harmonize.data.position import Position
 from harmonize.data.reader import Chunks
 from harmonize.data.samplers import DomainBatchSampler, ranks
 from harmonize.data.shuffle import Ints
+from harmonize.data.window_labels import WindowLabel
 from harmonize.data.windows import Starts, WindowDataset
 from harmonize.store import Store
 from harmonize.store.place import Place
@@ -269,6 +271,9 @@ class WindowOptions(TypedDict, total=False):
     transform: Callable[[Sample], Sample] | None
     dtype: torch.dtype | None
     starts: Starts
+    events: Events | None
+    offset: float
+    label: WindowLabel | None
 
 
 class StreamOptions(TypedDict, total=False):

@@ -11,12 +11,16 @@ import numpy as np
 import polars as pl
 import torch
 
+from harmonize.data.annotated_windows import locked_windows, window_labels
+from harmonize.data.annotations import Events
 from harmonize.data.batch import BatchDataset, Placement, Sample
 from harmonize.data.domain_columns import domain_columns
+from harmonize.data.domains import UNKNOWN, Codes
 from harmonize.data.index import index_windows, samples_of
 from harmonize.data.reader import Chunks
 from harmonize.data.shuffle import key, uniform
 from harmonize.data.stream_table import common_channels, common_rate, one_stream_at_a_time, stream_table
+from harmonize.data.window_labels import WindowLabel
 from harmonize.data.window_reader import WindowReader
 from harmonize.store import Store, open_store
 from harmonize.store.place import Place
@@ -55,16 +59,24 @@ class WindowDataset(BatchDataset):
         Of ``signal``: ``torch.float32``, ``torch.float16`` or ``torch.bfloat16``. None: native integers with
         ``scale``, ``offset`` and ``missing`` float64 (channel,), for ``decode`` on a GPU.
     starts
-        "grid": every ``stride``. "random": as many windows, each drawn anew each epoch (``set_epoch``; a stream does so)
-        from the starts around its place of the grid, less than a stride away, inside its segment. All starts are equally
-        likely. A start is a function of ``seed``, epoch and the window's number alone.
+        "grid": every ``stride``. "random": as many windows, each drawn anew each epoch (``set_epoch``; a stream does
+        so) from the starts around its place of the grid, less than a stride away, inside its segment. All starts are
+        equally likely. A start is a function of ``seed``, epoch and the window's number alone.
+    events, offset
+        Instead of a grid one window an annotation, whose first sample is the nearest to ``offset`` seconds after the
+        onset (-0.2: before it). ``events`` is a label, a list of labels, or a polars expression or SQL condition over
+        the columns of ``Store.annotations``. Windows that do not fit in their segment are left out; how many is in
+        ``events_left_out``, and logged.
+    label
+        A ``WindowLabel``: how windows get a label from annotations.
 
     Samples are dicts: ``signal`` float32 (channel, time) in canonical units, missing samples NaN;
     ``channel_mask`` bool (channel,); int64 codes ``dataset``, ``site``, ``device``, ``subject``, ``sex``
     (-1: unknown; names through ``codes``); ``age`` float32; ``start`` float64, seconds from the
-    recording's start; ``recording_id``; ``target`` where asked. Memory grows with the number of streams
-    and segments, not of windows. Nothing of the store is open before the first read in a process, so
-    workers may be forked or spawned.
+    recording's start; ``recording_id``; ``target`` and ``label`` where asked. An annotation that names a channel
+    concerns the windows that have this channel; one of a trigger channel concerns all. Memory grows with the number
+    of streams and segments (of events, and of annotations with a label asked for), not of windows. Nothing of the
+    store is open before the first read in a process, so workers may be forked or spawned.
 
     Raises
     ------
@@ -88,9 +100,16 @@ class WindowDataset(BatchDataset):
         *,
         starts: Starts = "grid",
         seed: int = 0,
+        events: Events | None = None,
+        offset: float = 0.0,
+        label: WindowLabel | None = None,
     ) -> None:
         if starts not in ("grid", "random"):
             raise ValueError(f"starts={starts!r} is none of 'grid', 'random'")
+        if events is not None and (stride is not None or starts != "grid"):
+            raise ValueError("windows of events start at their events: stride= and starts= are of a grid")
+        if label is not None and "label" in domains:
+            raise ValueError("label= and a domain 'label' would have one name in samples")
         store = store if isinstance(store, Store) else open_store(store)
         self._opened, self._choice = (store.path, store.version), (where, channels)
         streams = stream_table(store, where, channels, target, *domains)
@@ -103,17 +122,31 @@ class WindowDataset(BatchDataset):
         self.window_s = window
         self.n_samples = samples_of(window, self.rate_hz)
         self.starts, self.seed = starts, seed
-        self._index = index_windows(table, window, window if stride is None else stride)
+        locked = None if events is None else locked_windows(store, streams, self.channels, events, window, offset)
+        self.events_left_out = 0 if locked is None else locked.left_out
+        self._index = locked.windows if locked else index_windows(table, window, window if stride is None else stride)
         if len(self._index) == 0:
             raise ValueError(f"no stream is as long as a window of {window} s")
         super().__init__(domain_columns(table, target, domains), transform)
         self.dtype = dtype
+        self._label = label
+        self._labels = None
+        if label is not None:
+            self._labels = window_labels(label, store, streams, self.channels, self._index, locked)
         self._reader = WindowReader(
             store.path, streams, self._index, self.channels, self.rate_hz, self.n_samples, native=dtype is None
         )
 
     def __len__(self) -> int:
         return len(self._index)
+
+    @property
+    def codes(self) -> dict[str, Codes]:
+        """Names of the integer codes: ``ds.codes["site"][0]``; ``ds.codes["label"]`` where labels were asked for."""
+        if self._label is None:
+            return super().codes
+        unknown = np.broadcast_to(np.int64(UNKNOWN), len(self._domains.recording_id))
+        return super().codes | {"label": Codes(self._label.names, unknown)}
 
     def row_sizes(self) -> np.ndarray:
         """Windows of each stream."""
@@ -128,7 +161,8 @@ class WindowDataset(BatchDataset):
         """See ``BatchDataset.fingerprint``."""
         hashed = hashlib.sha256("\n".join(self._domains.recording_id).encode())
         index = self._index
-        for column in (index.stream, index.onset_s, index.run_samples, index.length, index.step):
+        columns = (index.stream, index.onset_s, index.run_samples, index.length, index.step)
+        for column in columns if index.first is None else (*columns, index.ends, index.first):
             hashed.update(np.ascontiguousarray(column).tobytes())
         if self.starts == "random":
             hashed.update(f"random {self.seed}".encode())
@@ -149,6 +183,8 @@ class WindowDataset(BatchDataset):
             "channel_mask": self._reader.maps.present(stream),
             "start": self._index.onset_s[run] + first / self._index.rate_hz[run],
         }
+        if self._labels is not None:
+            columns["label"] = self._labels.read(numbers, run, first)
         if self.dtype is None:
             columns |= dict(zip(("scale", "offset", "missing"), self._reader.maps.terms(stream), strict=True))
         return self._batch(columns, stream)
