@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import wfdb
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -23,7 +25,7 @@ from harmonize.data import DomainBatchSampler, WindowDataset, WindowLabel, Windo
 from harmonize.data.index import index_windows
 from harmonize.data.window_labels import Rule, WindowLabels, place
 from harmonize.ingest import ProjectKey
-from realdata import DATA, real_files
+from realdata import DATA, needs_data, real_files
 from stores import event, noise, recording, stream, write_recording
 
 STAGES = ("sleep_wake", "sleep_n1", "sleep_n2", "sleep_n3", "sleep_rem")
@@ -284,6 +286,26 @@ def test_nothing_is_added_where_no_label_is_asked_for(tmp_path: Path) -> None:
     data = WindowDataset(store_of(tmp_path, [event(0, "sleep_n1", 20)]), window=10.0)
     assert "label" not in data[0]
     assert "label" not in data.codes
+
+
+# --- against wfdb ---------------------------------------------------------------------------------
+
+
+@needs_data
+def test_beats_in_windows_of_mit_bih_100_are_wfdbs(tmp_path: Path) -> None:
+    for suffix in ("hea", "dat", "atr"):
+        shutil.copy(DATA / f"wfdb/100.{suffix}", tmp_path)
+    assert hz.convert(tmp_path, tmp_path / "s.zarr", key=KEY).converted == 1
+    rule = WindowLabel(("wfdb:V", "wfdb:A", "wfdb:N"), "any", where="source = 'wfdb:atr'")
+    data = WindowDataset(tmp_path / "s.zarr", window=7.0, stride=2.5, label=rule)
+    judge = wfdb.rdann(str(DATA / "wfdb/100"), "atr")
+    symbols = np.array(judge.symbol)
+    expected = [
+        [float(((symbols == one) & (judge.sample >= at) & (judge.sample < at + 2520)).any()) for one in "VAN"]
+        for at in range(0, 650000 - 2520 + 1, 900)
+    ]
+    assert labels(data) == expected
+    assert np.array(expected).mean(axis=0)[:2].all()
 
 
 # --- against MNE ------------------------------------------------------------------------------------
