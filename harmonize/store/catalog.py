@@ -280,7 +280,8 @@ def read_where(
     keys = ["recording_id", "commit"]
     with answers(root):
         lazy = pl.scan_delta(table_at(root, table), storage_options=scan_options(root), credential_provider=None)
-        lazy = lazy.filter(condition).join(named.lazy().select(keys), on=keys, how="semi")
+        # The condition last: one over several rows must not see those that do not count. polars moves others forward.
+        lazy = lazy.join(named.lazy().select(keys), on=keys, how="semi").filter(condition)
         return lazy.select(columns).collect(engine="streaming")
 
 

@@ -81,6 +81,15 @@ def test_conditions_choose_events(root: Path) -> None:
         assert starts(WindowDataset(root, window=1.0, where="site = 'A'", events=events)) == [("a", 10.8)]
 
 
+def test_events_of_a_recording_that_was_replaced_do_not_count(root: Path) -> None:
+    """Neither as events nor in a condition over several rows."""
+    one = recording("a", [stream(430, segments=GAP)], site="A")
+    write_recording(root, one, [noise((2, 430))], [event(1.0, "arousal"), event(1.5, "arousal")])
+    assert starts(WindowDataset(root, window=1.0, where="site = 'A'", events="arousal")) == [("a", 1.0), ("a", 1.5)]
+    first = pl.col("onset_s") == pl.col("onset_s").min().over("recording_id")
+    assert starts(WindowDataset(root, window=1.0, rate=100, events=first)) == [("a", 1.0), ("b", 3.0)]
+
+
 def test_rates_differ_and_are_made_alike(root: Path) -> None:
     data = WindowDataset(root, window=1.2, rate=100, events="arousal")
     # At 200/3 Hz a window is 80 samples: 9.5 s (sample 633.3) does not fit into 700.
