@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harmonize.ingest.rows import label_rows, recording_row, stream_row
+from harmonize.ingest.rows import annotation_rows, label_rows, recording_row, stream_row
 from harmonize.store import create_store
 from harmonize.store.catalog import Batch, commit
 from harmonize.store.parts import ImagePart, SignalPart
@@ -16,6 +16,7 @@ from harmonize.store.quality import StreamStatistics
 from harmonize.store.shards import Codec
 from harmonize_schemas import (
     Acquisition,
+    Annotation,
     Channel,
     Demographics,
     Image,
@@ -94,6 +95,29 @@ def statistics_of(one: SignalStream, samples: np.ndarray) -> dict[str, list[floa
     gathered = StreamStatistics(one)
     gathered.update(samples)
     return gathered.result()
+
+
+def write_recording(
+    root: Path, one: Recording, samples: Sequence[np.ndarray], annotations: Sequence[Annotation] = ()
+) -> None:
+    """One recording, each stream in a part of its own, with its annotations, and commit it."""
+    create_store(root, "key")
+    streams = []
+    for index, (found, values) in enumerate(zip(one.streams, samples, strict=True)):
+        part = SignalPart(root, f"part{len(list(root.glob('signals/*/*')))}", [found], "lz4")
+        part.write(0, 0, values)
+        part.close([one], [index])
+        streams.append(stream_row(one, index, part.path, part.layout, 0, part.starts[0]))
+    rows = [recording_row(one, "state", 0, None)]
+    commit(root, Batch(recordings=rows, streams=streams, annotations=annotation_rows(one, annotations)))
+
+
+def event(
+    onset_s: float, label: str, duration_s: float | None = None, channel: int | None = None, **fields: str | int
+) -> Annotation:
+    return Annotation(
+        onset_s=onset_s, duration_s=duration_s, label=label, channel=channel, **({"source": "test"} | fields)
+    )  # type: ignore[arg-type]
 
 
 def write_image(root: Path, one: Recording, planes: np.ndarray) -> None:

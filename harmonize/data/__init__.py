@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from harmonize.data.patches import PatchDataset
     from harmonize.data.samplers import DomainBatchSampler, DomainSampler
     from harmonize.data.stream import BatchStream, WindowStream
+    from harmonize.data.window_labels import WindowLabel
     from harmonize.data.windows import WindowDataset, decode
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "JoinedDataset",
     "PatchDataset",
     "WindowDataset",
+    "WindowLabel",
     "WindowStream",
     "decode",
     "windows_by_layout",
@@ -34,6 +36,7 @@ _MODULES = {
     "JoinedDataset": "joined",
     "PatchDataset": "patches",
     "WindowDataset": "windows",
+    "WindowLabel": "window_labels",
     "WindowStream": "stream",
     "decode": "windows",
     "windows_by_layout": "joined",

@@ -61,6 +61,8 @@ class BatchDataset(Dataset[Sample], ABC):
     def __init__(self, domains: DomainColumns, transform: Callable[[Sample], Sample] | None) -> None:
         self._domains = domains
         self.transform = transform
+        # Shared, so that it reaches workers that stay from one epoch to the next.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     @property
     def codes(self) -> dict[str, Codes]:
@@ -70,11 +72,11 @@ class BatchDataset(Dataset[Sample], ABC):
     def codes_of(self, field: str) -> Codes:
         """Codes of a column, one for each row (a stream, an image), for samplers.
 
-        The columns of ``codes``, or any other of the table that ``where`` is asked of; those are read from the
+        The domains among ``codes``, or any other of the table that ``where`` is asked of; those are read from the
         store again, so that nothing is held for them. Raises ``ValueError`` for an unknown column.
         """
-        if field in self.codes:
-            return self.codes[field]
+        if field in self._domains.codes:
+            return self._domains.codes[field]
         rows = self._rows(field)
         if field not in rows.columns or rows[field].dtype.is_nested():
             raise ValueError(f"no column {field!r} to group by; there are {sorted(rows.columns)}")
@@ -91,7 +93,9 @@ class BatchDataset(Dataset[Sample], ABC):
         """Items of each row; items are numbered row after row."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of what is drawn at random, where anything is. A stream does so by itself."""
+        """Choose the epoch of what is drawn at random, where anything is; workers that are running follow. A stream
+        does so by itself."""
+        self._epoch[0] = epoch
 
     @property
     @abstractmethod

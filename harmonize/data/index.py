@@ -17,7 +17,8 @@ class WindowIndex:
 
     ``stream`` (n_runs,) is the row of the stream table, ``origin`` (n_runs,) the first sample of the run
     in the part, ``onset_s`` (n_runs,) its time, ``ends`` (n_runs,) the running count of windows.
-    ``length`` and ``step`` are per run, as rates may differ.
+    ``length`` and ``step`` are per run, as rates may differ. ``first`` (n_windows,) is given where windows are not laid
+    every ``step``: the first sample of each in its run, ascending; ``step`` then is about how far apart they are.
     """
 
     stream: np.ndarray
@@ -28,6 +29,7 @@ class WindowIndex:
     length: np.ndarray
     step: np.ndarray
     ends: np.ndarray
+    first: np.ndarray | None = None
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -35,8 +37,23 @@ class WindowIndex:
     def locate(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Run of each window and its first sample within the run."""
         run = np.searchsorted(self.ends, windows, side="right")
+        if self.first is not None:
+            return run, self.first[windows]
         before = self.ends[run] - windows_per_run(self.run_samples[run], self.length[run], self.step[run])
         return run, (windows - before) * self.step[run]
+
+    def jittered(self, run: np.ndarray, first: np.ndarray, draw: np.ndarray) -> np.ndarray:
+        """First samples in place of those of the grid, by draws from [0, 1).
+
+        All starts that keep a window inside its run are cut into as many even stretches as the run has windows, and
+        each window starts somewhere in its own: no start is likelier than another, and none is a stride or more from
+        the grid's.
+        """
+        starts = self.run_samples[run] - self.length[run] + 1
+        windows = windows_per_run(self.run_samples[run], self.length[run], self.step[run])
+        drawn = np.floor((first // self.step[run] + draw) * starts / windows).astype(np.int64)
+        inside: np.ndarray = np.minimum(drawn, starts - 1)
+        return inside
 
 
 def windows_per_run(samples: np.ndarray, length: np.ndarray, step: np.ndarray) -> np.ndarray:

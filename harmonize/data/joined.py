@@ -67,6 +67,13 @@ class JoinedDataset(BatchDataset):
         rows_of = np.repeat(np.arange(len(parts)), list(map(len, row_sizes)))
         number = Codes(tuple(map(str, range(len(parts)))), rows_of)
         super().__init__(_join_columns([part._domains for part in parts], number), transform)
+        others = [{name: one for name, one in part.codes.items() if name not in self._domains.codes} for part in parts]
+        if any(
+            {name: one.names for name, one in each.items()} != {name: one.names for name, one in others[0].items()}
+            for each in others
+        ):
+            raise ValueError("the data sets differ in label=")
+        self._other_codes = others[0]
         self._row_sizes = np.concatenate(row_sizes)
         lists = [part.channels if isinstance(part, WindowDataset) else () for part in parts]
         self.channels: tuple[str, ...] = tuple(dict.fromkeys(name for one in lists for name in one))
@@ -78,6 +85,11 @@ class JoinedDataset(BatchDataset):
         largest = tuple(map(max, zip(*shapes, strict=False)))
         self._shape = (len(self.channels), *largest[1:]) if self.channels else largest
         self._uneven = len({shape[-1] for shape in shapes}) > 1 and bool(self.channels)
+
+    @property
+    def codes(self) -> dict[str, Codes]:
+        """See ``BatchDataset.codes``; "part" is the number of the part, "label" the parts' own."""
+        return super().codes | self._other_codes
 
     @property
     def content(self) -> str:
@@ -118,8 +130,8 @@ class JoinedDataset(BatchDataset):
 
     def codes_of(self, field: str) -> Codes:
         """See ``BatchDataset.codes_of``; "part" is the number of the part."""
-        if field in self.codes:
-            return self.codes[field]
+        if field in self._domains.codes:
+            return self._domains.codes[field]
         return _join_codes([part.codes_of(field) for part in self.parts])
 
     def _rows(self, field: str) -> pl.DataFrame:

@@ -124,12 +124,6 @@ class PatchDataset(BatchDataset):
         self._root, self._reader = store.path, ArrayReader(store.path)
         self._share = foreground if sampling == "foreground" else 0.0
         self._foreground = Foreground(self._images, self._paths, self._reader, threshold)
-        # Shared, so that it reaches workers that stay from one epoch to the next.
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that random patches are of; workers that are running follow."""
-        self._epoch[0] = epoch
 
     @property
     def content(self) -> str:

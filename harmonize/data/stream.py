@@ -18,6 +18,7 @@ import polars as pl
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from harmonize.data.annotations import Events
 from harmonize.data.batch import BatchDataset, Sample
 from harmonize.data.buffers import Buffers
 from harmonize.data.draws import tree
@@ -26,7 +27,8 @@ from harmonize.data.position import Position
 from harmonize.data.reader import Chunks
 from harmonize.data.samplers import DomainBatchSampler, ranks
 from harmonize.data.shuffle import Ints
-from harmonize.data.windows import WindowDataset
+from harmonize.data.window_labels import WindowLabel
+from harmonize.data.windows import Starts, WindowDataset
 from harmonize.store import Store
 from harmonize.store.place import Place
 
@@ -289,7 +291,7 @@ def _each_tensor(batch: Sample, work: Callable[[torch.Tensor], torch.Tensor]) ->
 
 
 class WindowOptions(TypedDict, total=False):
-    """What ``WindowDataset`` takes besides ``store`` and ``window``."""
+    """What ``WindowDataset`` takes besides ``store``, ``window`` and ``seed``."""
 
     stride: float | None
     rate: Any
@@ -302,6 +304,10 @@ class WindowOptions(TypedDict, total=False):
     reference: Any
     normalize: Any
     missing: Any
+    starts: Starts
+    events: Events | None
+    offset: float
+    label: WindowLabel | None
 
 
 class StreamOptions(TypedDict, total=False):
@@ -327,7 +333,7 @@ class WindowStream(BatchStream):
     """A ``BatchStream`` of a store's windows: takes what ``WindowDataset`` and ``BatchStream`` take.
 
     ``store`` may also be a ``WindowDataset``, such as that of a sampler; ``window`` and its other arguments then are
-    its own.
+    its own. ``seed`` is that of the order and of random starts.
     """
 
     def __init__(
@@ -345,5 +351,5 @@ class WindowStream(BatchStream):
                 raise ValueError(f"{sorted(options)} belong to the data set, which is given")
             data = store
         else:
-            data = WindowDataset(store, window, **options)  # type: ignore[misc]
+            data = WindowDataset(store, window, seed=seed, **options)  # type: ignore[misc]
         super().__init__(data, batch_size, shuffle, seed, **ours)

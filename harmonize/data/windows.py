@@ -5,23 +5,31 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from typing import Literal
 
 import numpy as np
 import polars as pl
 import torch
 
+from harmonize.data.annotated_windows import locked_windows, window_labels
+from harmonize.data.annotations import Events
 from harmonize.data.batch import BatchDataset, Placement, Sample
 from harmonize.data.derivations import canonical
 from harmonize.data.domain_columns import domain_columns
+from harmonize.data.domains import UNKNOWN, Codes
 from harmonize.data.index import index_windows, samples_of
 from harmonize.data.normalize import Normalize
 from harmonize.data.reader import Chunks
 from harmonize.data.rereference import Reference
+from harmonize.data.shuffle import key, uniform
 from harmonize.data.stream_table import common_channels, common_rate, one_stream_at_a_time, stream_table
 from harmonize.data.views import Missing, check_options, view
+from harmonize.data.window_labels import WindowLabel
 from harmonize.data.window_reader import WindowReader
 from harmonize.store import Store, open_store
 from harmonize.store.place import Place
+
+Starts = Literal["grid", "random"]
 
 
 class WindowDataset(BatchDataset):
@@ -72,13 +80,25 @@ class WindowDataset(BatchDataset):
         "nan", or "mask": missing samples are 0 after all else, and True in ``missing_mask`` bool (channel, time). Where
         a window is resampled, all samples that the filter makes of a missing one are missing, 16 of the slower
         rate to either side. Channels that are absent are False there too.
+    starts
+        "grid": every ``stride``. "random": as many windows, each drawn anew each epoch (``set_epoch``; a stream does
+        so) from the starts around its place of the grid, less than a stride away, inside its segment. All starts are
+        equally likely. A start is a function of ``seed``, epoch and the window's number alone.
+    events, offset
+        Instead of a grid one window an annotation, whose first sample is the nearest to ``offset`` seconds after the
+        onset (-0.2: before it). ``events`` is a label, a list of labels, or a polars expression or SQL condition over
+        the columns of ``Store.annotations``. Windows that do not fit in their segment are left out; how many is in
+        ``events_left_out``, and logged.
+    label
+        A ``WindowLabel``: how windows get a label from annotations.
 
     Samples are dicts: ``signal`` float32 (channel, time) in canonical units, missing samples NaN;
     ``channel_mask`` bool (channel,); int64 codes ``dataset``, ``site``, ``device``, ``subject``, ``sex``
     (-1: unknown; names through ``codes``); ``age`` float32; ``start`` float64, seconds from the
-    recording's start; ``recording_id``; ``target`` where asked. Memory grows with the number of streams
-    and segments, not of windows. Nothing of the store is open before the first read in a process, so
-    workers may be forked or spawned.
+    recording's start; ``recording_id``; ``target`` and ``label`` where asked. An annotation that names a channel
+    concerns the windows that have this channel; one of a trigger channel concerns all. Memory grows with the number
+    of streams and segments (of events, and of annotations with a label asked for), not of windows. Nothing of the
+    store is open before the first read in a process, so workers may be forked or spawned.
 
     Raises
     ------
@@ -103,8 +123,20 @@ class WindowDataset(BatchDataset):
         reference: Reference | None = None,
         normalize: Normalize | None = None,
         missing: Missing = "nan",
+        *,
+        starts: Starts = "grid",
+        seed: int = 0,
+        events: Events | None = None,
+        offset: float = 0.0,
+        label: WindowLabel | None = None,
     ) -> None:
         check_options(reference, normalize, missing, native=dtype is None)
+        if starts not in ("grid", "random"):
+            raise ValueError(f"starts={starts!r} is none of 'grid', 'random'")
+        if events is not None and (stride is not None or starts != "grid"):
+            raise ValueError("windows of events start at their events: stride= and starts= are of a grid")
+        if label is not None and "label" in domains:
+            raise ValueError("label= and a domain 'label' would have one name in samples")
         channels = None if channels is None else canonical(channels)
         store = store if isinstance(store, Store) else open_store(store)
         self._opened, self._choice = (store.path, store.version), (where, channels)
@@ -126,11 +158,18 @@ class WindowDataset(BatchDataset):
         one_stream_at_a_time(table)
         self.window_s = window
         self.n_samples = samples_of(window, self.rate_hz)
-        self._index = index_windows(table, window, window if stride is None else stride)
+        self.starts, self.seed = starts, seed
+        locked = None if events is None else locked_windows(store, streams, self.channels, events, window, offset)
+        self.events_left_out = 0 if locked is None else locked.left_out
+        self._index = locked.windows if locked else index_windows(table, window, window if stride is None else stride)
         if len(self._index) == 0:
             raise ValueError(f"no stream is as long as a window of {window} s")
         super().__init__(domain_columns(table, target, domains), transform)
         self.dtype = dtype
+        self._label = label
+        self._labels = None
+        if label is not None:
+            self._labels = window_labels(label, store, streams, self.channels, self._index, locked)
         self._view = view(streams, self.channels, reference, normalize, missing)
         if dtype is None and self._view is not None:
             raise ValueError("dtype=None gives native integers, of which no derivation is computed")
@@ -152,6 +191,14 @@ class WindowDataset(BatchDataset):
         """(channel, time) of a window."""
         return len(self.channels), self.n_samples
 
+    @property
+    def codes(self) -> dict[str, Codes]:
+        """Names of the integer codes: ``ds.codes["site"][0]``; ``ds.codes["label"]`` where labels were asked for."""
+        if self._label is None:
+            return super().codes
+        unknown = np.broadcast_to(np.int64(UNKNOWN), len(self._domains.recording_id))
+        return super().codes | {"label": Codes(self._label.names, unknown)}
+
     def row_sizes(self) -> np.ndarray:
         """Windows of each stream."""
         per_run = np.diff(self._index.ends, prepend=0)
@@ -165,8 +212,11 @@ class WindowDataset(BatchDataset):
         """See ``BatchDataset.fingerprint``."""
         hashed = hashlib.sha256("\n".join(self._domains.recording_id).encode())
         index = self._index
-        for column in (index.stream, index.onset_s, index.run_samples, index.length, index.step):
+        columns = (index.stream, index.onset_s, index.run_samples, index.length, index.step)
+        for column in columns if index.first is None else (*columns, index.ends, index.first):
             hashed.update(np.ascontiguousarray(column).tobytes())
+        if self.starts == "random":
+            hashed.update(f"random {self.seed}".encode())
         return hashed.hexdigest()
 
     def _rows(self, field: str) -> pl.DataFrame:
@@ -179,6 +229,8 @@ class WindowDataset(BatchDataset):
     def read(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> Sequence[Sample]:
         """Windows by number; see ``BatchDataset.read``."""
         run, first = self._index.locate(numbers)
+        if self.starts == "random":
+            first = self._index.jittered(run, first, uniform(key(self.seed, int(self._epoch[0]), numbers), 0))
         stream = self._index.stream[run]
         values = self._reader.read(run, first, chunks)
         columns: dict[str, np.ndarray | torch.Tensor] = {
@@ -188,6 +240,8 @@ class WindowDataset(BatchDataset):
         }
         if self._view is not None:
             columns |= self._view(values, stream, chunks[0].memory)
+        if self._labels is not None:
+            columns["label"] = self._labels.read(numbers, run, first)
         if self.dtype is not None:
             columns["signal"] = torch.as_tensor(columns["signal"]).to(self.dtype)
         else:

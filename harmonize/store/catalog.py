@@ -272,6 +272,19 @@ def read_committed(root: Place, table: str, named: pl.DataFrame) -> pl.DataFrame
     return read(root, table).join(named, on=["recording_id", "commit"], how="semi")
 
 
+def read_where(
+    root: Place, table: str, named: pl.DataFrame, condition: pl.Expr, columns: Sequence[str]
+) -> pl.DataFrame:
+    """Columns of the rows that meet a condition and that recordings name, as in ``read_committed``. Other rows are read
+    in pieces and not held. The order of rows is any."""
+    keys = ["recording_id", "commit"]
+    with answers(root):
+        lazy = pl.scan_delta(table_at(root, table), storage_options=scan_options(root), credential_provider=None)
+        # The condition last: one over several rows must not see those that do not count. polars moves others forward.
+        lazy = lazy.join(named.lazy().select(keys), on=keys, how="semi").filter(condition)
+        return lazy.select(columns).collect(engine="streaming")
+
+
 def read_by_kind(
     root: Place, table: str, columns: Sequence[str], kind: Sequence[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -74,6 +74,12 @@ class Store:
         frame = catalog.read_committed(self.path, "annotations", self.recordings)
         return frame.sort("recording_id", "onset_s", maintain_order=True)
 
+    def annotations_where(self, condition: pl.Expr, columns: Sequence[str], recordings: pl.DataFrame) -> pl.DataFrame:
+        """These columns of the events that meet a condition, of ``recordings`` (recording_id), without holding the
+        whole table. The order of rows is any."""
+        named = self.recordings.join(recordings, on="recording_id", how="semi")
+        return catalog.read_where(self.path, "annotations", named, condition, columns)
+
     @cached_property
     def labels(self) -> pl.DataFrame:
         """One row a recording that has labels, one column a label: text, number or truth value, or a list of
