@@ -17,8 +17,6 @@ from harmonize.data.stream_table import StreamTable
 from harmonize.store.calibrate import unbuffered
 from harmonize.store.place import Place
 
-_GROUP_BYTES = 1 << 20
-"""Of windows that are converted and scaled together: they stay in a core's cache between the two."""
 _NOTHING = np.empty((0, 0))
 
 
@@ -127,35 +125,35 @@ class WindowReader:
         path, start, stop = self._spans(run, first)
         order = np.lexsort((start, path))
         columns = (order, stream[order], path[order], start[order], stop[order])
-        opened = -1
+        opened = known = -1
         for i, row, part, begin, end in zip(*_lists(*columns), strict=True):
             if part != opened:
                 opened, name, array = part, self._reader.key(self._paths[part]), self._reader(self._paths[part])
                 size, read = array.chunk[1], array.read_chunk
-            rows, kept = self.maps[row].rows, chunks[i]
-            number, at = divmod(begin, size)
-            if at + end - begin <= size:  # in one chunk, as a rule
-                yield i, kept((name, (0, number)), read)[rows, at : at + end - begin]
+            if row != known:
+                known, rows = row, self.maps[row].rows
+            kept, number = chunks[i], begin // size
+            at, stop = begin - number * size, end - number * size
+            if stop <= size:  # in one chunk, as a rule
+                yield i, kept((name, (0, number)), read)[rows, at:stop]
             else:
                 pieces = [kept((name, (0, n)), read)[rows, a:b] for n, a, b in _pieces(begin, end, size)]
                 yield i, np.concatenate(pieces, axis=1)
 
     def _fill(self, out: np.ndarray, views: Sequence[np.ndarray], stream: np.ndarray) -> None:
-        """Windows of which each has all channels, at the rate wanted, a few at a time: one call to numpy for many lets
-        threads meet less often, and what was converted is still in the processor's cache when it is scaled."""
-        flat = out.reshape(-1, self._n_samples)
-        step = max(1, _GROUP_BYTES // max(1, out[:1].nbytes))
-        scale, offset = (None, None) if self._native else self.maps.single(stream)
+        """Windows of which each has all channels, at the rate wanted, all at once: between calls to numpy threads wait
+        for each other, so that two of them gained a tenth where each window was converted and scaled by itself."""
+        np.concatenate(views, out=out.reshape(-1, self._n_samples))
+        if self._native:
+            return
+        scale, offset = self.maps.single(stream)
         with unbuffered():
-            for at in range(0, len(views), step):
-                some, end = slice(at, at + step), min(at + step, len(views))
-                np.concatenate(views[some], out=flat[at * self._n_channels : end * self._n_channels])
-                if scale is not None:
-                    out[some] *= scale[some]
-                if offset is not None:
-                    out[some] += offset[some]
-                for i in range(at, end) if self.maps.any_missing and not self._native else ():
-                    self.maps[stream[i]].calibration.mark_missing(views[i], out[i])
+            out *= scale
+            if offset is not None:
+                out += offset
+        if self.maps.any_missing:
+            for i, one in enumerate(stream.tolist()):
+                self.maps[one].calibration.mark_missing(views[i], out[i])
 
     def fetch(self, run: np.ndarray, first: np.ndarray, chunks: Sequence[Chunks]) -> None:
         """Have the decoded chunks of windows in ``chunks``, from an object store in few requests."""
