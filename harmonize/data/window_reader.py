@@ -129,16 +129,20 @@ class WindowReader:
         for i, row, part, begin, end in zip(*_lists(*columns), strict=True):
             if part != opened:
                 opened, name, array = part, self._reader.key(self._paths[part]), self._reader(self._paths[part])
-                size, read = array.chunk[1], array.read_chunk
+                size, read, mapped = array.chunk[1], array.read_chunk, array.is_mapped
             if row != known:
                 known, rows = row, self.maps[row].rows
             kept, number = chunks[i], begin // size
             at, stop = begin - number * size, end - number * size
             if stop <= size:  # in one chunk, as a rule
-                yield i, kept((name, (0, number)), read)[rows, at:stop]
+                chunk = read((0, number)) if mapped else kept((name, (0, number)), read)
+                yield i, chunk[rows, at:stop]
             else:
-                pieces = [kept((name, (0, n)), read)[rows, a:b] for n, a, b in _pieces(begin, end, size)]
-                yield i, np.concatenate(pieces, axis=1)
+                found = [
+                    (read((0, n)) if mapped else kept((name, (0, n)), read), a, b)
+                    for n, a, b in _pieces(begin, end, size)
+                ]
+                yield i, np.concatenate([chunk[rows, a:b] for chunk, a, b in found], axis=1)
 
     def _fill(self, out: np.ndarray, views: Sequence[np.ndarray], stream: np.ndarray) -> None:
         """Windows of which each has all channels, at the rate wanted, all at once: between calls to numpy threads wait

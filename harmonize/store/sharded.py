@@ -9,7 +9,10 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from math import prod
+from operator import floordiv, mod, mul
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import google_crc32c
 import numcodecs
@@ -51,10 +54,19 @@ def _decoder(codecs: Sequence[dict[str, Any]]) -> Decode | None:
     raise StoreError(f"no fast reader for the codecs {names}")
 
 
+class _Shard(NamedTuple):
+    """A shard, its table (start and size of each chunk), and of a mapped one the chunks looked at, as arrays."""
+
+    bytes: ShardBytes
+    table: list[int]
+    views: list[np.ndarray | None]
+
+
 class ShardedArray:
     """A sharded Zarr v3 array, read-only, by inner chunks.
 
-    Attributes: ``shape``, ``dtype``, ``chunk`` (shape of an inner chunk), ``shard`` (shape of a shard).
+    Attributes: ``shape``, ``dtype``, ``chunk`` (shape of an inner chunk), ``shard`` (shape of a shard), ``is_mapped``:
+    chunks are views of mapped files, for which nothing is read or decoded.
     Holds at most 64 open shards (mapped, or their indices). Threads may share it,
     processes not: open it again after a fork.
     """
@@ -77,11 +89,13 @@ class ShardedArray:
         self.chunk: tuple[int, ...] = tuple(config["chunk_shape"])
         self.shard: tuple[int, ...] = tuple(meta["chunk_grid"]["configuration"]["chunk_shape"])
         self._per_shard = tuple(s // c for s, c in zip(self.shard, self.chunk, strict=True))
+        self._steps = tuple(prod(self._per_shard[axis + 1 :]) for axis in range(len(self._per_shard)))
         self._separator = meta["chunk_key_encoding"].get("configuration", {}).get("separator", "/")
         self._decode = _decoder(config["codecs"])
+        self.is_mapped = self._decode is None and isinstance(path, Path)
         self._shards = Recent(_OPEN_SHARDS, self._open_shard)
 
-    def _open_shard(self, key: tuple[int, ...]) -> tuple[ShardBytes, list[int]]:
+    def _open_shard(self, key: tuple[int, ...]) -> _Shard:
         file = self._path / "c" / self._separator.join(map(str, key))
         index_bytes = 16 * int(np.prod(self._per_shard))
         try:
@@ -93,7 +107,8 @@ class ShardedArray:
             raise CorruptShardError(f"shard {key} of {self._name} is shorter than its index")
         if google_crc32c.value(raw[:-_CRC_BYTES]) != int.from_bytes(raw[-_CRC_BYTES:], "little"):
             raise CorruptShardError(f"the index of shard {key} of {self._name} fails its checksum")
-        return shard, np.frombuffer(raw, "<u8", count=index_bytes // 8).tolist()
+        table = np.frombuffer(raw, "<u8", count=index_bytes // 8).tolist()
+        return _Shard(shard, table, [None] * (len(table) // 2) if self.is_mapped else [])
 
     @property
     def _name(self) -> str:
@@ -101,13 +116,19 @@ class ShardedArray:
 
     def shard_of(self, index: tuple[int, ...]) -> tuple[int, ...]:
         """The shard that holds a chunk."""
-        return tuple(i // n for i, n in zip(index, self._per_shard, strict=True))
+        return tuple(map(floordiv, index, self._per_shard))
 
     def read_chunk(self, index: tuple[int, ...], empty: Empty | None = None) -> np.ndarray:
         """One decoded inner chunk; see ``read_chunks``. Its memory comes from ``empty``, unless it is stored as it is
         and mapped."""
-        shard, table = self._shards(self.shard_of(index))
-        return self._decoded(index, shard.ranges([self._span(index, table, shard.size)])[0], empty)
+        shard, table, views = self._shards(self.shard_of(index))
+        place = self._place(index)
+        if views and (known := views[place]) is not None:
+            return known
+        found = self._decoded(index, shard.ranges([self._span(index, place, table, shard.size)])[0], empty)
+        if views:
+            views[place] = found
+        return found
 
     def read_chunks(self, indices: Sequence[tuple[int, ...]]) -> Iterator[np.ndarray]:
         """Decoded inner chunks in the order given, of the full chunk shape (padding included at the array's end).
@@ -116,9 +137,9 @@ class ShardedArray:
         does not hold one, ``CorruptShardError`` where one does not decode.
         """
         for key, group in itertools.groupby(indices, self.shard_of):
-            shard, table = self._shards(key)
+            shard, table, _ = self._shards(key)
             inside = list(group)
-            spans = [self._span(index, table, shard.size) for index in inside]
+            spans = [self._span(index, self._place(index), table, shard.size) for index in inside]
             yield from map(self._decoded, inside, shard.ranges(spans))
 
     def _decoded(self, index: tuple[int, ...], encoded: memoryview, empty: Empty | None = None) -> np.ndarray:
@@ -133,11 +154,12 @@ class ShardedArray:
         except (RuntimeError, ValueError) as error:
             raise CorruptShardError(f"chunk {index} of {self._name} does not decode") from error
 
-    def _span(self, index: tuple[int, ...], table: list[int], shard_bytes: int) -> tuple[int, int]:
+    def _place(self, index: tuple[int, ...]) -> int:
+        """Which chunk of its shard it is."""
+        return sum(map(mul, map(mod, index, self._per_shard), self._steps))
+
+    def _span(self, index: tuple[int, ...], place: int, table: list[int], shard_bytes: int) -> tuple[int, int]:
         """Where a chunk lies in its shard: its first byte and its size."""
-        place = 0
-        for i, n in zip(index, self._per_shard, strict=True):
-            place = place * n + i % n
         start, size = table[2 * place], table[2 * place + 1]
         if start == _ABSENT:
             raise MissingChunkError(f"chunk {index} of {self._name} is not there")
