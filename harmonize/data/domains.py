@@ -47,7 +47,8 @@ def distinct(table: pl.DataFrame, *columns: str) -> tuple[pl.DataFrame, np.ndarr
 
 def device_name(recordings: pl.DataFrame) -> pl.Series:
     """Maker and model of the device as one text; missing where neither is known."""
-    known = pl.concat_str("device_maker", "device_model", separator=" ", ignore_nulls=True)
+    parts = pl.col("device_maker", "device_model").cast(pl.String)  # may be categories
+    known = pl.concat_str(parts, separator=" ", ignore_nulls=True)
     return recordings.select(pl.when(known != "").then(known).alias("device"))["device"]
 
 

@@ -21,6 +21,8 @@ _PLACES = (
 )  # fmt: skip
 _WHO = ("recording_id", "dataset", "site", "subject", "sex", "age", "device_maker", "device_model")
 _STATISTICS = ("n_samples", "min", "max", "mean", "std", "missing_share")
+_CODED = {"part", "layout", "dataset", "site", "sex", "device_maker", "device_model"}
+"""Texts that many streams have in common. A condition gets its own as they are: it may look into them."""
 SHARES = tuple(name for name in TABLES["streams"] if name.endswith("_share"))
 """Shares of bad samples, by channel in the catalog; in a condition, that of the worst channel."""
 
@@ -53,9 +55,8 @@ def stream_table(
     wanted = {name for name in names if name} | condition_names(where)
     kind = (*_KIND, "types", "units") if typed or any(map(derivation, channels or ())) else _KIND
     more = sorted((wanted | set(_STATISTICS if statistics else ())) & set(TABLES["streams"]) - set(kind))
-    table, kinds = store.streams_by_kind(
-        [*_PLACES, *more], kind, [*_WHO, *sorted(wanted & set(TABLES["recordings"]) - set(more) - {"commit"})]
-    )
+    who = [*_WHO, *sorted(wanted & set(TABLES["recordings"]) - set(more) - {"commit"})]
+    table, kinds = store.streams_by_kind([*_PLACES, *more], kind, who, coded=_CODED - wanted)
     table = table.with_columns(
         (pl.col("rate_num") / pl.col("rate_den")).alias("rate_hz"),
         *(kinds[name].gather(table["_kind"]) for name in sorted(wanted & set(kind))),
@@ -111,7 +112,8 @@ def common_rate(table: pl.DataFrame) -> Fraction:
 def one_stream_at_a_time(table: pl.DataFrame) -> None:
     """Streams of one recording may follow each other (a gain that changes), not run side by side. Raises
     ``ValueError``."""
-    several = table.filter(pl.len().over("recording_id") > 1)
+    name = pl.col("recording_id")  # in order
+    several = table.filter((name == name.shift(1)).fill_null(False) | (name == name.shift(-1)).fill_null(False))
     for _, rows in several.group_by("recording_id"):
         spans = []
         for row in rows.iter_rows(named=True):

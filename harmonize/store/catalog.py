@@ -285,8 +285,21 @@ def read_where(
         return lazy.select(columns).collect(engine="streaming")
 
 
+def pair_hash(*columns: str) -> pl.Expr:
+    """Column ``_pair``: a hash of these columns, the same in all tables of a process."""
+    return pl.struct(columns).hash().alias("_pair")
+
+
+def read_columns(root: Place, table: str, wanted: Sequence[pl.Expr], version: int | None = None) -> pl.DataFrame:
+    """Columns of a table, worked out piece by piece. Uncommitted rows are included, and the order of rows is any."""
+    with answers(root):
+        opened = table_at(root, table, version)
+        lazy = pl.scan_delta(opened, storage_options=scan_options(root), credential_provider=None)
+        return lazy.select(wanted).collect(engine="streaming")
+
+
 def read_by_kind(
-    root: Place, table: str, columns: Sequence[str], kind: Sequence[str]
+    root: Place, table: str, columns: Sequence[pl.Expr], kind: Sequence[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Columns of a table and the distinct rows of other columns, to which column ``_kind`` of the first, int64, points.
     Read in pieces, so that what rows have in common is not held for each. Uncommitted rows are included, and the order
