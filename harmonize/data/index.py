@@ -51,8 +51,10 @@ class WindowIndex:
         """
         starts = self.run_samples[run] - self.length[run] + 1
         windows = windows_per_run(self.run_samples[run], self.length[run], self.step[run])
-        drawn = np.floor((first // self.step[run] + draw) * starts / windows).astype(np.int64)
-        inside: np.ndarray = np.minimum(drawn, starts - 1)
+        number = first // self.step[run]
+        drawn = np.floor((number + draw) * starts / windows).astype(np.int64)
+        # A draw just below 1 may be rounded up.
+        inside: np.ndarray = np.minimum(drawn, ((number + 1) * starts - 1) // windows)
         return inside
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
@@ -50,6 +50,7 @@ def epoch_of(data: WindowDataset, epoch: int) -> list[dict[str, Any]]:
     st.integers(1, 15),
     st.floats(0, 1, exclude_max=True),
 )
+@example([3], 1, 1, 1 - 2**-53)  # rounded up
 def test_starts_are_inside_near_the_grid_and_equally_likely(
     runs: list[int], length: int, step: int, shift: float
 ) -> None:
