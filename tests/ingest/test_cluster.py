@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,9 +15,9 @@ import harmonize as hz
 from crash.harness import Undisturbed, failures_of, recordings_of, write_cohort
 from harmonize.ingest import Progress, ProjectKey, pool
 from harmonize.ingest.pool import dask_pool
+from ingest.dask_cluster import cluster, environment
 
 plan_module = importlib.import_module("harmonize.ingest.plan")
-ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +37,7 @@ def start_convert(cohort: tuple[Path, Path, Undisturbed], root: Path, *options: 
     source, key, _ = cohort
     command = [sys.executable, "-m", "harmonize", "convert", str(source), "--into", str(root), "--key", str(key)]
     return subprocess.Popen(
-        [*command, "--workers", "0", *options], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*command, "--workers", "0", *options], env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
 
 
@@ -76,26 +72,6 @@ def test_readers_see_whole_versions_while_others_write(cohort: tuple[Path, Path,
         if (root / "zarr.json").exists():
             assert recordings_of(hz.open(root)).items() <= expected.recordings.items()
     assert_whole(root, expected)
-
-
-@contextmanager
-def cluster(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and workers as processes of their own on loopback, and the scheduler's address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    quiet = {"env": ENVIRONMENT, "cwd": folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    dask = [sys.executable, "-m", "distributed.cli"]
-    scheduler = [*dask[:2], "distributed.cli.dask_scheduler", "--host", address, "--no-dashboard", "--no-jupyter"]
-    worker = [*dask[:2], "distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard"]
-    processes = [subprocess.Popen(scheduler, **quiet)]  # type: ignore[call-overload]
-    try:
-        processes += [subprocess.Popen(worker, **quiet) for _ in range(workers)]  # type: ignore[call-overload]
-        yield address, processes[1:]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 def test_a_dask_cluster_that_loses_a_worker_makes_the_same_store(

@@ -7,18 +7,21 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import zarr
 from deltalake.exceptions import CommitFailedError
 from deltalake.table import TableMerger
 
 import harmonize as hz
-from harmonize.ingest.pool import process_pool
+from harmonize.ingest.pool import dask_pool, process_pool
 from harmonize.store import catalog, create_store
 from harmonize.store.catalog import Batch
 from harmonize.store.errors import UnreachableError
@@ -26,6 +29,7 @@ from harmonize.store.object_path import ObjectPath
 from harmonize.store.parts import SignalPart
 from harmonize.store.place import place_of
 from harmonize.store.sharded import ShardedArray
+from ingest.dask_cluster import cluster
 from maintain.cohort import KEY, contents, convert, recipe, samples_of, subject_of, write_cohort
 from object_store.servers import S3, SECRET
 from stores import noise, recording, stream
@@ -158,6 +162,45 @@ def test_a_run_killed_while_it_uploads_leaves_nothing_visible(s3: S3, cohort, tm
     assert hz.convert(folder, s3.url(), recipe=recipe(), key=KEY).converted == 0
     assert contents(hz.open(s3.url())) == expected
     assert not list(tmp_path.glob("harmonize-part-*")), "nothing stays on this machine, of the killed run neither"
+
+
+def uploading(s3: S3) -> bool:
+    return any(one["method"] == "PUT" and "/c/" in one["path"] for one in s3.asked())
+
+
+def wait_for(seen: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_pool_whose_processes_are_killed_while_they_upload_makes_the_same_store(s3: S3, cohort) -> None:
+    """They are run again, each source alone; what they had uploaded is seen by nobody."""
+    s3.faults(slow=1.0, delay_s=0.2, only="PUT .*/c/")
+    with process_pool(2) as executor, ThreadPoolExecutor(1) as beside:
+        run = beside.submit(hz.convert, cohort[0], s3.url(), recipe=recipe(), key=KEY, executor=executor, workers=2)
+        wait_for(lambda: uploading(s3))
+        workers = [one for one in psutil.Process().children() if "spawn_main" in " ".join(one.cmdline())]
+        for one in workers:
+            one.kill()
+        done = run.result(120)
+    assert len(workers) == 2
+    assert (done.converted, done.failures) == (3 * len(PEOPLE), [])
+    assert contents(hz.open(s3.url())) == cohort[1]
+
+
+def test_a_dask_cluster_that_loses_a_worker_makes_the_same_store(s3: S3, cohort, tmp_path, monkeypatch) -> None:
+    for name in ("TASK_BYTES", "SMALL_TASK_BYTES"):
+        monkeypatch.setattr(f"harmonize.ingest.plan.{name}", 10_000)
+    s3.faults(slow=1.0, delay_s=0.1, only="PUT .*/c/")
+    with cluster(tmp_path, 2) as (address, workers), dask_pool(address) as executor, ThreadPoolExecutor(1) as beside:
+        run = beside.submit(hz.convert, cohort[0], s3.url(), recipe=recipe(), key=KEY, executor=executor, workers=2)
+        wait_for(lambda: uploading(s3))
+        workers[0].send_signal(signal.SIGKILL)
+        done = run.result(120)
+    assert (done.converted, done.failures) == (3 * len(PEOPLE), [])
+    assert contents(hz.open(s3.url())) == cohort[1]
 
 
 def test_a_long_recording_is_uploaded_shard_by_shard(s3: S3, tmp_path, monkeypatch) -> None:
