@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import os
 import platform
-import tempfile
 import warnings
 from pathlib import Path
 
-import wfdb
-
-import harmonize as hz
 from benchmarks import (
+    convert_ecg,
     convert_edf,
     edf_read,
     growth,
     headers,
     memory,
+    object_store,
     opening,
     outlook,
     patches,
@@ -27,29 +25,6 @@ from benchmarks import (
     streaming,
     wfdb_read,
 )
-from benchmarks.timing import median_s, row
-from harmonize.ingest import ProjectKey
-
-DATA = Path(__file__).parents[2] / "shared" / "data"
-KEY = ProjectKey(b"benchmark" * 4)
-
-
-def ptb_xl() -> list[str]:
-    """Converting PTB-XL records, all steps included, against a loop over ``wfdb.rdrecord``."""
-    folder = DATA / "ptb-xl"
-    if not folder.is_dir():
-        return [f"| converting PTB-XL | not run: no {folder} | | | |"]
-    records = sorted(str(file.with_suffix("")) for file in folder.rglob("*.hea"))
-
-    def ours() -> None:
-        with tempfile.TemporaryDirectory() as into:
-            outcome = hz.convert(folder, Path(into) / "s.zarr", key=KEY)
-            if outcome.converted != len(records) or outcome.failures:
-                raise RuntimeError(f"{outcome.converted} of {len(records)} records converted")
-
-    reference = median_s(lambda: [wfdb.rdrecord(name, physical=False) for name in records], 3)
-    return [row("`convert` of PTB-XL, one process", len(records), median_s(ours, 3), "loop over `wfdb.rdrecord`",
-                reference, "recordings")]  # fmt: skip
 
 
 def main() -> None:
@@ -68,8 +43,9 @@ def main() -> None:
         *patches.rows(),
         *edf_read.rows(),
         *wfdb_read.rows(),
-        *ptb_xl(),
+        *convert_ecg.rows(),
         *convert_edf.rows(),
+        *object_store.rows(),
         "",
         "How mixed batches of a stream are (`benchmarks/streaming.py`):",
         "",
