@@ -23,7 +23,7 @@ import scipy.ndimage
 from torch.utils.data import DataLoader
 
 from benchmarks.timing import alternating_s, row
-from harmonize.data import PatchDataset
+from harmonize.data import BatchStream, PatchDataset
 from harmonize.ingest.rows import recording_row
 from harmonize.store import create_store, geometry
 from harmonize.store.catalog import Batch, commit
@@ -187,7 +187,11 @@ def rows() -> list[str]:
                 batches = [order[i : i + BATCH] for i in range(0, n, BATCH)]
                 works[name] = lambda batches=batches, ds=ds: of_store(ds, batches)
                 works[f"memmap {name}"] = lambda batches=batches, ds=ds: of_memmap(flat, batches, ds)
+            stream = BatchStream(ds, BATCH, threads=0)
+            works["stream"] = lambda stream=stream: [None for _ in stream]
             seconds = alternating_s(works, ROUNDS)
+            what = f"`BatchStream` of them, shuffled, {BATCH} patches a volume, codec {codec}, no thread beside"
+            out.append(row(what, n, seconds["stream"], "numpy memmap gather", seconds["memmap shuffled"], "patches"))
             for name in orders:
                 what = f"`PatchDataset`, {EDGE}^3 of {VOLUMES} T1 volumes, {name}, codec {codec}, one process"
                 out.append(row(what, n, seconds[name], "numpy memmap gather", seconds[f"memmap {name}"], "patches"))

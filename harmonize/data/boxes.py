@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -11,6 +11,8 @@ import numpy as np
 from harmonize.store.sharded import ShardedArray
 from harmonize_schemas import Image
 
+ReadChunks = Callable[[Sequence[tuple[int, ...]]], Iterable[np.ndarray]]
+"""Decoded chunks by their indices."""
 Region = tuple[range, ...]
 """Indices along each axis of an array; a range may have steps."""
 
@@ -53,15 +55,17 @@ def read_boxes(
     into: Sequence[np.ndarray],
     padding: int | None = None,
     known: Sequence[np.ndarray] = (),
+    read: ReadChunks | None = None,
 ) -> None:
     """Copy the stored values of boxes into arrays of their shapes (cast to their dtypes; views may be flipped).
 
     Where ``padding`` is given, ``known`` (bool, of the same shapes) becomes False at stored values equal to it.
-    Holds one chunk at a time. Raises what ``ShardedArray.read_chunks`` does.
+    ``read`` gives the decoded chunks in place of ``array.read_chunks``, which holds one at a time. Raises what that
+    does.
     """
     plan = pieces(regions, array.chunk)
     indices = list(plan)
-    for index, chunk in zip(indices, array.read_chunks(indices), strict=True):
+    for index, chunk in zip(indices, (read or array.read_chunks)(indices), strict=True):
         for box, inside, outside in plan[index]:
             part = chunk[inside]
             into[box][outside] = part  # np.copyto takes a third longer
@@ -75,9 +79,10 @@ def read_values(
     regions: Sequence[Region],
     values: Sequence[np.ndarray],
     known: Sequence[np.ndarray],
+    read: ReadChunks | None = None,
 ) -> None:
     """Put the values of boxes of an image (stored * slope + intercept, zero where there is no data) into ``values``,
-    float32 in stored axis order, and whether there is data into ``known``, bool.
+    float32 in stored axis order, and whether there is data into ``known``, bool; ``read`` as for ``read_boxes``.
 
     The arithmetic is float32 for dtypes of up to 16 bits, whose rounding is below 0.005 of a step (as
     ``store.calibrate``), else float64.
@@ -86,7 +91,7 @@ def read_values(
     identity = set(image.slopes) == {1.0} and set(image.intercepts) == {0.0}
     wide = not identity and stored.itemsize > 2
     raw = [np.empty(one.shape, np.float64) for one in values] if wide else values
-    read_boxes(array, regions, raw, image.padding_value, known)
+    read_boxes(array, regions, raw, image.padding_value, known, read)
     for region, box, out, there in zip(regions, raw, values, known, strict=True):
         if not identity:
             _scale(box, image, region)

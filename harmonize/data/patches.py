@@ -12,7 +12,7 @@ import polars as pl
 import torch
 
 from harmonize.data.batch import BatchDataset, Placement, Sample
-from harmonize.data.boxes import read_values
+from harmonize.data.boxes import ReadChunks, read_values
 from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import select, with_labels
 from harmonize.data.foreground import Foreground
@@ -147,10 +147,11 @@ class PatchDataset(BatchDataset):
 
     def placement(self) -> Placement:
         """See ``BatchDataset.placement``."""
-        item_bytes = np.prod(self._extent) * max(
-            _sizes(image)["c"] * np.dtype(image.dtype).itemsize for image in self._images
-        )
         chunk = self._reader.chunk_shape(self._paths[0])
+        # Of a patch laid at random, this much is in the chunks that it touches.
+        sizes = dict.fromkeys("tzyx", 1) | dict(zip(self._images[0].axes, chunk, strict=True))
+        touched = np.prod(self._extent + [sizes[axis] - 1 for axis in "xyzt"])
+        item_bytes = touched * max(_sizes(image)["c"] * np.dtype(image.dtype).itemsize for image in self._images)
         return Placement(
             rank=np.argsort(np.argsort(self._paths, kind="stable")).astype(np.int64),
             item_bytes=float(item_bytes),
@@ -169,7 +170,7 @@ class PatchDataset(BatchDataset):
         return hashed.hexdigest()
 
     def read(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> Sequence[Sample]:
-        """Patches by number, as views of one batch. Chunks are decoded once a batch, and not kept."""
+        """Patches by number, as views of one batch. Chunks are decoded once a batch; in a stream, once a pool."""
         rows = np.searchsorted(self._ends, numbers, side="right")
         start = self._places(numbers, rows)
         x, y, z = self._extent[:3].tolist()
@@ -178,11 +179,15 @@ class PatchDataset(BatchDataset):
         image, mask = room(shape, torch.float32), room(shape, torch.bool)
         images, masks = image.numpy(), mask.numpy()
 
-        def fill(row: int) -> None:
-            ours = np.flatnonzero(rows == row)
-            self._fill([images[i] for i in ours], [masks[i] for i in ours], row, start[ours])
+        together: dict[tuple[int, int], list[int]] = {}
+        for i, row in enumerate(rows.tolist()):
+            together.setdefault((row, id(chunks[i])), []).append(i)
 
-        at_once(self._root, fill, np.unique(rows).tolist())
+        def fill(ours: list[int]) -> None:
+            row, kept = int(rows[ours[0]]), chunks[ours[0]]
+            self._fill([images[i] for i in ours], [masks[i] for i in ours], row, start[ours], kept)
+
+        at_once(self._root, fill, list(together.values()))
         affine = self._affines[rows]
         affine[:, :3, 3] += np.einsum("nij,nj->ni", affine[:, :3, :3], start[:, :3])
         turned = {"image": self._outward(image), "mask": self._outward(mask)}
@@ -214,7 +219,9 @@ class PatchDataset(BatchDataset):
                 starts[i, :3] = around(self._grids[row].locate(voxel), sizes[i, :3], self._extent[:3])
         return starts
 
-    def _fill(self, images: list[np.ndarray], masks: list[np.ndarray], row: int, starts: np.ndarray) -> None:
+    def _fill(
+        self, images: list[np.ndarray], masks: list[np.ndarray], row: int, starts: np.ndarray, chunks: Chunks
+    ) -> None:
         """Patches of one image into arrays (time, channel, z, y, x)."""
         image, grid = self._images[row], self._grids[row]
         counts = np.minimum(self._extent, self._sizes[row] - starts)
@@ -225,17 +232,26 @@ class PatchDataset(BatchDataset):
         views = [_stored_view(box, image, grid, count) for box, count in zip(images, counts, strict=True)]
         known = [_stored_view(box, image, grid, count) for box, count in zip(masks, counts, strict=True)]
         regions = [tuple(plan[axis].wanted for axis in image.axes) for plan in plans]
-        array = self._reader(self._paths[row])
+        array, read = self._reader(self._paths[row]), self._through(row, chunks)
         if all(axis.exact for axis in grid.axes):
-            read_values(array, image, regions, views, known)
+            read_values(array, image, regions, views, known, read)
             return
         shapes = [[len(axis) for axis in region] for region in regions]
         values = [np.empty(shape, np.float32) for shape in shapes]
         there = [np.empty(shape, bool) for shape in shapes]
-        read_values(array, image, regions, values, there)
+        read_values(array, image, regions, values, there, read)
         for i, plan in enumerate(plans):
             weights = [plan[axis].weights for axis in image.axes]
             views[i][...], known[i][...] = interpolate(values[i], there[i], weights)
+
+    def _through(self, row: int, chunks: Chunks) -> ReadChunks | None:
+        """How chunks are read that other batches will ask for too. From an object store each batch asks for its own,
+        all at once."""
+        path = self._paths[row]
+        key, array = self._reader.key(path), self._reader(path)
+        if not chunks.lasting or array.is_mapped or not self._reader.is_local:
+            return None
+        return lambda indices: (chunks((key, index), array.read_chunk) for index in indices)
 
     def _taps(self, row: int, start: np.ndarray, count: np.ndarray) -> dict[str, Taps]:
         """What a patch needs of each stored axis."""

@@ -26,10 +26,11 @@ Span = tuple[str, int, int]
 class Chunks:
     """Decoded chunks that are kept as long as this is: each is read once, by the thread that asks first.
 
-    ``memory`` is where they, and the batches made of them, get theirs.
+    ``memory`` is where they, and the batches made of them, get theirs; ``lasting`` says that there is more than one.
     """
 
-    def __init__(self, memory: Fresh | None = None) -> None:
+    def __init__(self, memory: Fresh | None = None, lasting: bool = False) -> None:
+        self.lasting = lasting
         self.memory = Fresh() if memory is None else memory
         self._known: dict[Chunk, np.ndarray | None] = {}  # None: on its way
         self._changed = threading.Condition()

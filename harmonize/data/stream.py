@@ -270,7 +270,7 @@ class _Kept:
             return Chunks(self._memory)
         lane = pool[0]
         if lane not in self._pools or self._pools[lane][0] != pool:
-            self._pools[lane] = pool, Chunks(self._memory)
+            self._pools[lane] = pool, Chunks(self._memory, lasting=True)
         return self._pools[lane][1]
 
     def new_blocks(self, pieces: list[Piece], order: BlockOrder) -> Iterator[tuple[Ints, Chunks]]:

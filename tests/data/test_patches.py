@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import harmonize as hz
-from harmonize.data import PatchDataset
+from harmonize.data import BatchStream, PatchDataset
+from harmonize.data.order import BlockOrder
+from harmonize.store.sharded import ShardedArray
 from harmonize_schemas import Image
 from stores import noise, recording, stream, write_image, write_signals
 
@@ -67,3 +69,28 @@ def test_codes_batches_and_refusals(store, tmp_path) -> None:
     write_signals(tmp_path / "signals.zarr", [(recording("s", [stream(9)]), noise((2, 9)))])
     with pytest.raises(ValueError, match="no image"):
         PatchDataset(tmp_path / "signals.zarr")
+
+
+def test_a_stream_of_patches_decodes_a_chunk_once_a_pool(tmp_path, monkeypatch) -> None:
+    """One image of 64 chunks, one pool: 40 patches, each of which touches 8 to 27 chunks, in batches of 4."""
+    monkeypatch.setattr("harmonize.store.geometry.IMAGE_CHUNK", 8)
+    image = Image(
+        axes=("z", "y", "x"), shape=(32, 32, 32), dtype="int16", affine=AFFINE, affine_source="sform",
+        spacing_mm=(2.0, 3.0, 4.0), spacing_source="affine", slopes=(0.5,), intercepts=(-3.0,),
+    )  # fmt: skip
+    planes = noise((32, 32, 32))
+    write_image(tmp_path / "s.zarr", recording("a", image=image, modality="mr"), planes)
+    read = []
+    plain = ShardedArray.read_chunk
+    monkeypatch.setattr(ShardedArray, "read_chunk", lambda self, *args: read.append(args[0]) or plain(self, *args))
+    data = PatchDataset(tmp_path / "s.zarr", patch=(10, 10, 10), sampling="random", per_image=40)
+    order = BlockOrder(n_windows=40, batch=4, block=40, pool=1)
+    values = planes.astype(np.float32) * np.float32(0.5) - np.float32(3.0)
+    seen = 0
+    for batch in BatchStream(data, order=order, batch_size=4, threads=2):
+        for image_, start in zip(batch["image"][:, 0].numpy(), batch["start"].tolist(), strict=True):
+            x, y, z, _ = start
+            np.testing.assert_array_equal(image_, values[z : z + 10, y : y + 10, x : x + 10].T)
+            seen += 1
+    assert seen == 40
+    assert len(read) == len(set(read)) <= 64
