@@ -9,7 +9,7 @@ import numpy as np
 
 from harmonize.data.buffers import Fresh
 from harmonize.data.derivations import derivation, derived, electrodes, first_rows
-from harmonize.data.normalize import Normalize, apply, by_catalog, by_window
+from harmonize.data.normalize import Affine, Normalize, apply, by_catalog, by_window
 from harmonize.data.rereference import Reference, average, electrodes_of, reference_names, subtract
 from harmonize.data.stream_table import StreamTable
 
@@ -88,13 +88,14 @@ class View:
         """The channels wanted, and behind them others that these are made of."""
         self._against = [self.inputs.index(name) for name in against]
         self._pairs = [(place, *self._ends(name)) for place, name in enumerate(channels) if name in needed]
-        self._affine = None
+        self.affine: Affine | None = None
+        """What ``WindowReader`` is to do while it scales: the catalog's normalisation."""
         if normalize in ("channel", "recording"):
             if needed:
                 raise ValueError(f"the catalog has no statistics of {needed[0]!r}: {_INSTEAD[normalize]}")
             if normalize == "recording":
                 _one_unit(table, rows)
-            self._affine = by_catalog(table, rows, together=normalize == "recording")
+            self.affine = by_catalog(table, rows, together=normalize == "recording")
         self.is_plain = self._electrodes is None and normalize is None and missing == "nan" and not needed
         """Whether there is nothing to do: all derivations are recorded."""
 
@@ -105,7 +106,7 @@ class View:
 
     def __call__(self, values: np.ndarray, streams: np.ndarray, memory: Fresh) -> dict[str, np.ndarray]:
         """``signal`` float32 (window, channel, time) and ``channel_mask`` of windows of these streams; for "mask" also
-        ``missing_mask``. ``values`` (window, input, time) are as read, and are worked on in place."""
+        ``missing_mask``. ``values`` (window, input, time) are as read, with ``affine``, and are worked on in place."""
         kind = self._kind_of[streams]
         with np.errstate(invalid="ignore", over="ignore"):  # samples that are infinite, in a source of floats
             signal = values if len(self.inputs) == self._n else values[:, : self._n]
@@ -114,9 +115,8 @@ class View:
                 chosen = self._electrodes[kind]
                 against = _mean(values[:, self._against]) if self._against else average(signal, chosen)
                 subtract(signal, against, chosen)
-            if self._normalize is not None:
-                shift, factor = by_window(signal) if self._affine is None else (one[streams] for one in self._affine)
-                apply(signal, shift, factor)
+            if self._normalize == "robust":
+                apply(signal, *by_window(signal))
         columns = {"signal": signal, "channel_mask": self._present[kind]}
         if self._missing == "mask":
             gone = np.isnan(signal, out=memory.empty(signal.shape, np.dtype(bool)))

@@ -11,6 +11,7 @@ from harmonize.data.batch import Placement
 from harmonize.data.channel_maps import ChannelMaps
 from harmonize.data.domains import distinct
 from harmonize.data.index import WindowIndex
+from harmonize.data.normalize import Affine, apply
 from harmonize.data.reader import ArrayReader, Chunks
 from harmonize.data.resample import resample, resampling
 from harmonize.data.stream_table import StreamTable
@@ -33,6 +34,8 @@ class WindowReader:
         The windows; canonical names wanted; the rate wanted, and samples of a window at it.
     native
         Give native integers instead of values; all streams must then have one dtype and the rate wanted.
+    affine
+        What to subtract from values, and to multiply them by then, float32 (stream, channel).
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class WindowReader:
         rate_hz: Fraction,
         n_samples: int,
         native: bool = False,
+        affine: Affine | None = None,
     ) -> None:
         self._reader = ArrayReader(root)
         self._index, self._n_samples, self._n_channels = index, n_samples, len(channels)
@@ -59,7 +63,7 @@ class WindowReader:
         self._sample_bytes = table.kinds["channels"].list.len().to_numpy() * np.array([one.itemsize for one in every])
         if native and (len(dtypes) > 1 or any(self._resampling)):
             raise ValueError(f"native integers need one dtype and no resampling; there are {[*map(str, dtypes)]}")
-        self._native = native
+        self._native, self._affine = native, affine
         self.dtype = dtypes[0] if native else np.dtype(np.float32)
         margins = [(0, 0) if plan is None else (plan.margin, plan.margin + plan.down) for plan in self._resampling]
         self._margins = np.array(margins, np.int64).T
@@ -113,6 +117,8 @@ class WindowReader:
                 one.calibration(digital, out[i, one.places])
             else:
                 out[i, one.places] = one.calibration(digital)
+        if self._affine is not None:
+            apply(out, *(one[stream] for one in self._affine))
         return out
 
     def _digital(
@@ -151,6 +157,9 @@ class WindowReader:
         if self._native:
             return
         scale, offset = self.maps.single(stream)
+        if self._affine is not None:
+            shift, factor = (one[stream][..., None] for one in self._affine)
+            scale, offset = scale * factor, ((0 if offset is None else offset) - shift) * factor
         with unbuffered():
             out *= scale
             if offset is not None:

@@ -175,7 +175,14 @@ class WindowDataset(BatchDataset):
             raise ValueError("dtype=None gives native integers, of which no derivation is computed")
         read = self.channels if self._view is None else self._view.inputs
         self._reader = WindowReader(
-            store.path, streams, self._index, read, self.rate_hz, self.n_samples, native=dtype is None
+            store.path,
+            streams,
+            self._index,
+            read,
+            self.rate_hz,
+            self.n_samples,
+            native=dtype is None,
+            affine=None if self._view is None else self._view.affine,
         )
 
     def __len__(self) -> int:
