@@ -23,6 +23,7 @@ from benchmarks import (
     patches,
     sizes,
     streaming,
+    views,
     wfdb_read,
 )
 
@@ -40,6 +41,7 @@ def main() -> None:
         "| what | ours | reference | reference's rate | ratio |",
         "|---|---|---|---|---|",
         *streaming.rows(),
+        *views.rows(),
         *patches.rows(),
         *edf_read.rows(),
         *wfdb_read.rows(),
