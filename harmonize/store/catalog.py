@@ -291,11 +291,15 @@ def pair_hash(*columns: str) -> pl.Expr:
 
 
 def read_columns(root: Place, table: str, wanted: Sequence[pl.Expr], version: int | None = None) -> pl.DataFrame:
-    """Columns of a table, worked out piece by piece. Uncommitted rows are included, and the order of rows is any."""
-    with answers(root):
-        opened = table_at(root, table, version)
-        lazy = pl.scan_delta(opened, storage_options=scan_options(root), credential_provider=None)
-        return lazy.select(wanted).collect(engine="streaming")
+    """Columns of a table, worked out piece by piece. Uncommitted rows are included, and the order of rows is any. Raises
+    ``StoreError``."""
+    try:
+        with answers(root):
+            opened = table_at(root, table, version)
+            lazy = pl.scan_delta(opened, storage_options=scan_options(root), credential_provider=None)
+            return lazy.select(wanted).collect(engine="streaming")
+    except DeltaError as error:
+        raise StoreError(f"the store has no table {table!r}, or no version {version} of it") from error
 
 
 def read_by_kind(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any
@@ -47,7 +47,15 @@ class Store:
     @cached_property
     def recordings(self) -> pl.DataFrame:
         """One row a recording: ids, domain fields, demographics, format, flags."""
-        return catalog.read(self.path, "recordings", self.version)
+        return self._of_version(catalog.read, "recordings")
+
+    def _of_version(self, read: Callable[..., pl.DataFrame], *what: Any) -> pl.DataFrame:
+        """What ``read`` gives of this version. Raises ``StoreError`` where it was removed since the store was opened."""
+        try:
+            return read(self.path, *what, version=self.version)
+        except StoreError:
+            require_version(self.path, self.version)
+            raise
 
     @cached_property
     def streams(self) -> pl.DataFrame:
@@ -68,7 +76,7 @@ class Store:
         if "recordings" in self.__dict__:
             recordings = self.recordings.select(wanted)
         else:  # all columns take 550 bytes a recording
-            recordings = catalog.read_columns(self.path, "recordings", wanted, self.version)
+            recordings = self._of_version(catalog.read_columns, "recordings", wanted)
         # By a hash: a join by texts takes three times the memory. Which are then compared.
         recordings = recordings.rename({"recording_id": "_named"})
         rows = rows.join(recordings, on="_pair", how="left").drop("_pair")

@@ -96,12 +96,17 @@ def test_no_byte_of_the_subject_stays_and_all_else_is_as_it_was(store) -> None:
 
 
 def test_older_versions_say_what_became_of_them(store) -> None:
+    recordings = len(store)
+    opened = hz.open(store.path)
     forget(store.path, [SUBJECT], KEY)
+    says = rf"removed.*forgotten.*can be opened: {store.version + 1}$"
     for version in (store.version, "before", 1):
-        with pytest.raises(StoreError, match=rf"removed.*forgotten.*can be opened: {store.version + 1}$"):
+        with pytest.raises(StoreError, match=says):
             hz.open(store.path, version=version)
+    with pytest.raises(StoreError, match=says):
+        opened.recordings  # noqa: B018 - read when first asked for
     assert list_versions(store.path).select("version", "operation", "recordings").rows() == [
-        (store.version + 1, "forget", len(store) - 4)
+        (store.version + 1, "forget", recordings - 4)
     ]
 
 
