@@ -291,7 +291,7 @@ def pair_hash(*columns: str) -> pl.Expr:
 
 
 def read_columns(root: Place, table: str, wanted: Sequence[pl.Expr], version: int | None = None) -> pl.DataFrame:
-    """Columns of a table, worked out piece by piece. Uncommitted rows are included, and the order of rows is any. Raises
+    """Columns of a table, worked out piece by piece. Uncommitted rows are included, their order is any. Raises
     ``StoreError``."""
     try:
         with answers(root):

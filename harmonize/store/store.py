@@ -50,7 +50,7 @@ class Store:
         return self._of_version(catalog.read, "recordings")
 
     def _of_version(self, read: Callable[..., pl.DataFrame], *what: Any) -> pl.DataFrame:
-        """What ``read`` gives of this version. Raises ``StoreError`` where it was removed since the store was opened."""
+        """What ``read`` gives of this version. Raises ``StoreError`` where it was removed since."""
         try:
             return read(self.path, *what, version=self.version)
         except StoreError:
