@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,12 @@ def beside(folder: Path) -> dict[str, Reading]:
     found = {judge: folder.parent / f"{folder.name}{suffix}" for judge, suffix in BESIDE.items()}
     bval = folder.parent / f"{folder.name}_ground_truth.bval"
     return {judge: Reading(tuple(nifti(path, bval))) for judge, path in found.items() if path.exists()}
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file has the prefix of PS3.10 7.1."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def binary() -> str:
@@ -105,3 +112,9 @@ def stacked(folder: Path) -> Reading:
     known = len(order) > 1
     code = "".join(nib.aff2axcodes(affine if known else np.diag([1.0, 1.0, 1.0, 1.0])))
     return Reading((Volume(np.stack(planes, axis=2), affine if known else None, code),))
+
+
+def stored_pixels(folder: Path) -> frozenset[bytes]:
+    """The decoded pixels of each file, as hashes."""
+    arrays = (pydicom.dcmread(path).pixel_array for path in folder.iterdir())
+    return frozenset(hashlib.sha256(array.astype("<i4").tobytes()).digest() for array in arrays)

@@ -64,7 +64,8 @@ def turned(volume: Volume, to: Volume) -> Volume | None:
         turns = nib.io_orientation(np.linalg.solve(to.affine, volume.affine))
     else:
         turns = nib.orientations.ornt_transform(
-            nib.orientations.axcodes2ornt(tuple(volume.orientation)), nib.orientations.axcodes2ornt(tuple(to.orientation))
+            nib.orientations.axcodes2ornt(tuple(volume.orientation)),
+            nib.orientations.axcodes2ornt(tuple(to.orientation)),
         )
     if np.isnan(turns).any():
         return None
@@ -137,7 +138,9 @@ def _values(matched: Sequence[tuple[Volume, Volume]]) -> Finding:
     if apart == 0:
         return Finding("values", False, "values equal")
     differs = not apart <= VALUE_TOLERANCE * top
-    return Finding("values", differs, f"values differ by up to {apart:.2g}" if differs else f"values within {apart:.0e}")
+    return Finding(
+        "values", differs, f"values differ by up to {apart:.2g}" if differs else f"values within {apart:.0e}"
+    )
 
 
 def _geometry(matched: Sequence[tuple[Volume, Volume]]) -> Finding:
@@ -146,7 +149,7 @@ def _geometry(matched: Sequence[tuple[Volume, Volume]]) -> Finding:
     if len(known) < len(distances):
         with_place = "has" if any(other.affine is not None for _, other in matched) else "has neither"
         return Finding("geometry", with_place == "has", f"{with_place} a place for every voxel")
-    return Finding("geometry", max(known) > CORNER_TOLERANCE_MM, f"corners within {max(known):.4f} mm")
+    return Finding("geometry", max(known) > CORNER_TOLERANCE_MM, f"corners {max(known):.4f} mm")
 
 
 def _b_values(matched: Sequence[tuple[Volume, Volume]]) -> list[Finding]:
