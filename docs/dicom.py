@@ -50,9 +50,9 @@ that are alike share a line. Not DICOM files by PS3.10 (no prefix), so left to o
 SYNTAXES = """## The same pixels in each transfer syntax
 
 Three series encoded anew by pydicom (pylibjpeg and pyjpegls encode); the series of the data that hold the same stored
-pixels by pydicom; and the slice that pydicom brings in several encodings. The judge is pydicom's reading of the original.
-There is no encoder of the other JPEGs and of HTJ2K here. Series of the data that are named alike, but are not listed
-here, have each their own pixels.
+pixels by pydicom; and the slice that pydicom brings in several encodings. The judge is pydicom's reading of the
+original. There is no encoder of the other JPEGs and of HTJ2K here. Series of the data that are named alike, but are not
+listed here, have each their own pixels.
 """
 
 COPIES_SAY = """## Copies
@@ -98,7 +98,8 @@ def _totals(*sections: Sequence[Result]) -> Iterator[str]:
         f"- **{len(whole)} files of pydicom** (and {len(files) - len(whole)} DICOMDIR, which are no recordings): "
         f"{sum(not one.codes for one in whole)}\n  converted, {len(equal)} of them with pydicom's own pixels; "
         f"{sum(bool(one.codes) for one in whole)} refused by code.\n"
-        f"- **{len(tried)} encodings of the same pixels**: {len(kept)} give the voxels of the original; the others are lossy.\n"
+        f"- **{len(tried)} encodings of the same pixels**: {len(kept)} give the voxels of the original; "
+        "the others are lossy.\n"
         f"- **{len(copies)} copies** shuffled, renamed, duplicated, thinned, spread and mixed: {len(same)} give what "
         "they must.\n"
     )

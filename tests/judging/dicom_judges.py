@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
-import sys
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
 
+import dcm2niix as bundled
 import nibabel as nib
 import numpy as np
 import pydicom
-from pydicom.pixels import apply_rescale
+from pydicom.pixels.processing import apply_rescale
 
 from judging.dicom_model import Reading, Volume
 
@@ -34,11 +34,8 @@ def is_dicom(path: Path) -> bool:
 
 
 def binary() -> str:
-    """The dcm2niix of this environment."""
-    path = shutil.which("dcm2niix", path=str(Path(sys.executable).parent))
-    if path is None:
-        raise FileNotFoundError("dcm2niix is not installed: pip install dcm2niix")
-    return path
+    """The program that the wheel of dcm2niix brings (``bin/dcm2niix`` is Python that starts it)."""
+    return str(bundled.bin)
 
 
 def dcm2niix_version() -> str:
@@ -59,7 +56,7 @@ def dcm2niix(folder: Path) -> Reading:
 
 def nifti(path: Path, bval: Path) -> list[Volume]:
     """The volumes of one NIfTI, by nibabel."""
-    image = nib.load(path)
+    image: Any = nib.load(path)
     data = np.asanyarray(image.dataobj)
     if data.dtype.names:  # colours; what may be transparent is not
         data = np.stack([data[name] for name in ("R", "G", "B")], axis=-1)
