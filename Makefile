@@ -47,6 +47,7 @@ docs: .venv/ready
 	$(BIN)/python docs/vocabularies.py
 	$(BIN)/python docs/recipes.py
 	$(BIN)/python docs/judges.py
+	$(BIN)/python docs/dicom.py
 
 schemas: docs
 

@@ -70,6 +70,8 @@ def slice_of(header: FileDataset, size: int) -> Slice:
     spacing = numbers(header, "PixelSpacing")
     if orientation is None or position is None or spacing is None:
         _check_color_first(header)
+        if whole(header, "Rows") is None:
+            raise ConversionError("no_data", "An image object without pixels.", "Rows")
         raise ConversionError("unsupported_geometry")
     if len(position) != 3:
         raise ConversionError("invalid_header", "Three numbers would be right.", "ImagePositionPatient")

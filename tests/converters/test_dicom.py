@@ -314,6 +314,12 @@ def test_i09_a_frame_of_another_size_is_not_decoded(tmp_path):
     assert code_of(tmp_path / "a") == "corrupt"
 
 
+def test_i14_an_object_without_pixels_is_not_refused_for_its_geometry(tmp_path):
+    """A place would not help: there is nothing to put there."""
+    write_series(tmp_path / "a", stored_planes(1), Rows=None, PixelData=None, ImagePositionPatient=None)
+    assert code_of(tmp_path / "a") == "no_data"
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [

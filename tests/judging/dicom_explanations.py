@@ -1,0 +1,138 @@
+"""Why a judge and harmonize differ over DICOM, and who is right by the standard: data of ``docs/dicom.md``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from judging.dicom_model import Aspect
+
+STANDARD = "https://dicom.nema.org/medical/dicom/current/output/chtml"
+PLANE = f"[PS3.3 C.7.6.2.1.1]({STANDARD}/part03/sect_C.7.6.2.html)"
+INSTANCE = f"[PS3.3 C.7.6.1]({STANDARD}/part03/sect_C.7.6.html)"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """For differences of a section and of some aspects; of one code of ours, some names, kinds (``whats``) or judges
+    only, where those are given. ``right`` is who is right by the standard, or "not yet built"."""
+
+    section: str
+    aspects: tuple[Aspect, ...]
+    title: str
+    right: str
+    why: str
+    code: str = ""
+    names: tuple[str, ...] = ()
+    whats: tuple[str, ...] = ()
+    judges: tuple[str, ...] = ()
+
+
+_SEGMENTATIONS = tuple(f"Segmentation Storage; Explicit VR {order} Endian" for order in ("Little", "Big"))
+
+EXPLANATIONS = (
+    Explanation(
+        "series",
+        ("geometry",),
+        "One slice has no third axis",
+        "harmonize",
+        f"The file has neither SpacingBetweenSlices nor SliceThickness, and by {PLANE} one plane's position says nothing "
+        "of a step between planes. The judges write 1 mm, which no header says. harmonize keeps the values and the "
+        "orientation, gives no affine, and says so by a flag.",
+        names=("ge/anatomical/001_single_slice",),
+    ),
+    Explanation(
+        "series",
+        ("file", "b-values"),
+        "Diffusion told apart by a private element of GE",
+        "not yet built",
+        "The two slices at each position differ in GE's private elements, by (0043,1039) b = 0 and b = 1000 s/mm², and in no "
+        "public one but the numbers of the images. harmonize does not read it yet, so it refuses what it cannot tell apart; "
+        "the judges do read it.",
+        code="conflicting_slices",
+        names=("ge/dti/001", "ge/dti/001_implicit"),
+    ),
+    Explanation(
+        "series",
+        ("file",),
+        "Only the instance number tells times apart",
+        "harmonize by the letter",
+        "The slices at each position differ in nothing but InstanceNumber, SOPInstanceUID and the pixels: the files have no "
+        f"time, and one b-value or none. By {INSTANCE} an instance number identifies an image; what it counts is not said. "
+        "The judges take it for the order of the volumes, which is likely right. An opt-in that does so, and flags it, is "
+        "not yet built.",
+        code="conflicting_slices",
+        names=("ge/dti/002", "ge/fmri/001", "ge/fmri/001_implicit"),
+    ),
+    Explanation(
+        "series",
+        ("file",),
+        "Slices in colour",
+        "not yet built",
+        "RGB slices with a place in the patient; harmonize converts grey values only, and refuses by name.",
+        code="unsupported_photometric",
+        names=("generic/rgb/001",),
+    ),
+    Explanation(
+        "pydicom",
+        ("file",),
+        "Images without a place in the patient",
+        "not yet built",
+        "Secondary captures and plain radiographs have no plane position; harmonize has no 2-D images of unknown or "
+        "detector spacing yet (FIDELITY I10). pydicom gives pixels and leaves their place to the caller.",
+        code="unsupported_geometry",
+    ),
+    Explanation(
+        "pydicom",
+        ("file",),
+        "Images in colour",
+        "not yet built",
+        "RGB, YBR and palettes (FIDELITY I08); pydicom gives colours, or the palette's indices.",
+        code="unsupported_photometric",
+    ),
+    Explanation(
+        "pydicom",
+        ("file",),
+        "Several frames in one object",
+        "not yet built",
+        "Multi-frame objects (FIDELITY I05, I13); pydicom gives the frames in the file's order.",
+        code="unsupported_multiframe",
+    ),
+    Explanation(
+        "pydicom",
+        ("file",),
+        "Segmentations",
+        "not yet built",
+        "Labels, not scan values: they are to become label images beside their source (issue 7), and are refused by their "
+        "class until then. pydicom gives their bits.",
+        code="unsupported_sop_class",
+        whats=_SEGMENTATIONS,
+    ),
+    Explanation(
+        "pydicom",
+        ("file",),
+        "Radiotherapy doses",
+        "harmonize",
+        "A computed dose is no image of a patient (FIDELITY I14): harmonize reports it by its class. pydicom gives stored "
+        "values, without DoseGridScaling.",
+        code="unsupported_sop_class",
+    ),
+    Explanation(
+        "syntaxes",
+        ("values",),
+        "Lossy codecs lose",
+        "both",
+        "The encoder was asked to be lossy. harmonize gives exactly what pydicom decodes from the encoded files, and flags "
+        "`lossy_compression`; near-lossless JPEG-LS stays within its bound.",
+        judges=("pydicom, original",),
+        whats=("JPEG-LS Near-Lossless (to 2)", "JPEG 2000 (10 : 1)"),
+    ),
+    Explanation(
+        "copies",
+        ("file",),
+        "A series spread over folders",
+        "not yet built",
+        "harmonize groups the files of one folder, so that the halves become two volumes: each has right values at right "
+        "places, with twice the step, but nothing says that they are one series.",
+        whats=("in two folders",),
+    ),
+)

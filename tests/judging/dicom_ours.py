@@ -1,0 +1,86 @@
+"""What harmonize makes of DICOM files, in the judges' terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from converters.conformance import collect, find, found, head, sources_in
+from harmonize_converters.contract import ConversionError, Description, FoundFile, SourceFiles
+from harmonize_converters.dicom import DicomConverter
+from judging.dicom_model import Reading, Volume, said
+
+CONVERTER = DicomConverter()
+BLOCK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """Our reading, the codes and words of what was refused, the flags of what was not. ``seen``: any source at all."""
+
+    reading: Reading
+    codes: tuple[str, ...] = ()
+    words: str = ""
+    flags: tuple[str, ...] = ()
+    sources: int = 0
+
+    def __str__(self) -> str:
+        if not self.sources:
+            return "no recording"
+        parts = [said(self.reading.volumes)] if self.reading.volumes else []
+        parts += [f"`{flag}`" for flag in self.flags]
+        refused = ", ".join(f"`{code}`" for code in self.codes)
+        return "; ".join([*parts, *([f"refused, {refused}"] if refused else [])])
+
+
+def folder(path: Path) -> Ours:
+    """All that is below a folder."""
+    return read(sources_in(CONVERTER, path))
+
+
+def file(path: Path) -> Ours | None:
+    """One file alone; None where its bytes are not DICOM's."""
+    one = found(path, path.parent)
+    return read(CONVERTER.group([one], {})) if CONVERTER.recognize(head(one), path.name) else None
+
+
+def files_below(path: Path) -> list[FoundFile]:
+    """In order of their names."""
+    return find(path)
+
+
+def read(sources: Sequence[SourceFiles]) -> Ours:
+    """Describe and read each."""
+    volumes: list[Volume] = []
+    refusals: list[ConversionError] = []
+    flags: dict[str, None] = {}
+    for source in sources:
+        try:
+            description = CONVERTER.describe(source).description
+            (array,) = collect(description, list(CONVERTER.read(source, description, BLOCK_BYTES)))
+        except ConversionError as error:
+            refusals.append(error)
+            continue
+        volumes += _volumes(description, array)
+        flags |= dict.fromkeys(description.flags)
+    codes = tuple(dict.fromkeys(error.code for error in refusals))
+    words = "; ".join(dict.fromkeys(str(error).removeprefix(f"{error.code}: ") for error in refusals))
+    return Ours(Reading(tuple(volumes), ", ".join(codes)), codes, words, tuple(flags), len(sources))
+
+
+def _volumes(description: Description, planes: np.ndarray) -> list[Volume]:
+    """Stored planes to rescaled volumes, one a time."""
+    image = description.image
+    assert image is not None
+    slopes, intercepts = (np.array(pair).reshape(-1, 1, 1) for pair in (image.slopes, image.intercepts))
+    sizes = dict(zip(image.axes, image.shape, strict=True))
+    values = (planes * slopes + intercepts).reshape([sizes.get(axis, 1) for axis in ("t", "c", "z", "y", "x")])
+    affine = None if image.affine is None else np.array(image.affine)
+    b_values = image.b_values_s_mm2 or (None,) * len(values)
+    return [
+        Volume(one.transpose(3, 2, 1, 0) if "c" in sizes else one[0].T, affine, image.orientation or "RAS", b_value)
+        for one, b_value in zip(values, b_values, strict=True)
+    ]
