@@ -40,16 +40,23 @@ def quiet() -> Iterator[None]:
         logger.disabled = disabled
 
 
-def read_dataset(path: Path, tags: Iterable[str], *, pixels: bool = False) -> FileDataset:
-    """The elements named by ``tags`` of one file. Raises ``ConversionError``."""
+def read_dataset(path: Path, tags: Iterable[str]) -> FileDataset:
+    """The elements named by ``tags`` of one file, pixels left out. Raises ``ConversionError``."""
     try:
         opened = path.open("rb")
     except OSError:
         raise ConversionError("unreadable_file") from None
-    with opened, quiet():
+    with opened, parsing(opened):
+        return dcmread(opened, stop_before_pixels=True, specific_tags=list(tags))
+
+
+@contextmanager
+def parsing(opened: BinaryIO) -> Iterator[None]:
+    """Around ``dcmread``: a deflated data set too large is refused, and only ``ConversionError`` comes out."""
+    with quiet():
         try:
             _check_deflated(opened)
-            return dcmread(opened, stop_before_pixels=not pixels, specific_tags=list(tags))
+            yield
         except ConversionError:
             raise
         except InvalidDicomError:
@@ -104,7 +111,7 @@ def uid(text: str) -> UID:
         return UID(text)
 
 
-def numbers(header: FileDataset, name: str) -> tuple[float, ...] | None:
+def numbers(header: Dataset, name: str) -> tuple[float, ...] | None:
     """Finite numbers of one element, None where absent. Raises ``ConversionError`` for anything else."""
     value = value_of(header, name)
     if value is None:
@@ -118,7 +125,7 @@ def numbers(header: FileDataset, name: str) -> tuple[float, ...] | None:
     return found
 
 
-def number(header: FileDataset, name: str) -> float | None:
+def number(header: Dataset, name: str) -> float | None:
     """One finite number, None where absent."""
     found = numbers(header, name)
     if found is not None and len(found) != 1:
@@ -126,7 +133,7 @@ def number(header: FileDataset, name: str) -> float | None:
     return found[0] if found else None
 
 
-def whole(header: FileDataset, name: str) -> int | None:
+def whole(header: Dataset, name: str) -> int | None:
     """One whole number, None where absent."""
     found = number(header, name)
     if found is not None and not found.is_integer():
@@ -134,7 +141,7 @@ def whole(header: FileDataset, name: str) -> int | None:
     return None if found is None else int(found)
 
 
-def texts(header: FileDataset, name: str) -> tuple[str, ...]:
+def texts(header: Dataset, name: str) -> tuple[str, ...]:
     """The texts of one element, stripped; empty where absent."""
     value = value_of(header, name)
     if value is None:
@@ -145,13 +152,13 @@ def texts(header: FileDataset, name: str) -> tuple[str, ...]:
     return tuple(str(v).strip("\0 ") for v in many)
 
 
-def text(header: FileDataset, name: str) -> str | None:
+def text(header: Dataset, name: str) -> str | None:
     """One text, None where absent, blank or several."""
     found = texts(header, name)
     return found[0] if len(found) == 1 and found[0] else None
 
 
-def lenient_number(header: FileDataset, name: str, low: float, high: float) -> float | None:
+def lenient_number(header: Dataset, name: str, low: float, high: float) -> float | None:
     """A number within [low, high]; None otherwise. For what the volume can do without."""
     try:
         found = number(header, name)
@@ -160,7 +167,7 @@ def lenient_number(header: FileDataset, name: str, low: float, high: float) -> f
     return found if found is not None and low <= found <= high else None
 
 
-def lenient_text(header: FileDataset, name: str, pattern: str = r"[^\x00-\x1f\x7f]{1,64}") -> str | None:
+def lenient_text(header: Dataset, name: str, pattern: str = r"[^\x00-\x1f\x7f]{1,64}") -> str | None:
     """A text that matches ``pattern``; None otherwise. For what the volume can do without."""
     try:
         found = text(header, name)

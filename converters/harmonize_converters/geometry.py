@@ -31,13 +31,14 @@ class Stack:
     """Slices put in order.
 
     ``order`` holds indices into the positions given, from the first slice along the normal to the last.
-    ``affine`` is None where the step between slices is unknown. ``spacing_mm`` is for (i, j, k).
+    ``affine`` is None where the step between slices is unknown, ``orientation`` where
+    directions are. ``spacing_mm`` is for (i, j, k).
     """
 
     order: tuple[int, ...]
     affine: Affine | None
     spacing_mm: tuple[float, float, float] | None
-    orientation: str
+    orientation: str | None
     flags: tuple[str, ...]
 
 

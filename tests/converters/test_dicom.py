@@ -317,7 +317,6 @@ def test_i09_a_frame_of_another_size_is_not_decoded(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"NumberOfFrames": 2}, "unsupported_multiframe"),
         ({"SOPClassUID": EnhancedMRImageStorage}, "unsupported_multiframe"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "unsupported_multiframe"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.3"}, "unsupported_sop_class"),

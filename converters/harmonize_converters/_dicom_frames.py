@@ -1,0 +1,150 @@
+"""Functional groups of a multi-frame object (PS3.3 C.7.6.16) as one flat header a frame, in classic names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from harmonize_converters._dicom_header import quiet, value_of, whole
+from harmonize_converters.contract import ConversionError
+
+SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+TAGS = ("NumberOfFrames", SHARED, PER_FRAME)
+# Where a frame lies is said by its functional groups or not at all.
+_GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices")
+_CONVERTED = (
+    *("EchoTime", "EchoNumbers", "RepetitionTime", "InversionTime", "FlipAngle", "ImageType", "KVP"),
+    *("ConvolutionKernel", "AcquisitionNumber", "TemporalPositionIdentifier", "TriggerTime", "Units"),
+    *("DiffusionBValue", "DiffusionGradientOrientation", "ScanningSequence", "MRAcquisitionType"),
+)
+_FRAME_TYPE = {"FrameType": "ImageType", "ComplexImageComponent": "ComplexImageComponent"}
+MACROS: Mapping[str, Mapping[str, str]] = {
+    # Attributes that a conversion of classic images found no macro for (PS3.3 C.7.6.16.2.25); others come first.
+    "UnassignedSharedConvertedAttributesSequence": {name: name for name in _CONVERTED},
+    "UnassignedPerFrameConvertedAttributesSequence": {name: name for name in _CONVERTED},
+    "PlanePositionSequence": {"ImagePositionPatient": "ImagePositionPatient"},
+    "PlaneOrientationSequence": {"ImageOrientationPatient": "ImageOrientationPatient"},
+    "PixelMeasuresSequence": {name: name for name in ("PixelSpacing", "SpacingBetweenSlices", "SliceThickness")},
+    "PixelValueTransformationSequence": {name: name for name in ("RescaleSlope", "RescaleIntercept", "RescaleType")},
+    "FrameContentSequence": {
+        "StackID": "StackID",
+        "TemporalPositionIndex": "TemporalPositionIdentifier",
+        "FrameAcquisitionNumber": "AcquisitionNumber",
+        "FrameReferenceDateTime": "FrameReferenceDateTime",
+        "FrameAcquisitionDateTime": "AcquisitionDateTime",
+    },
+    "MREchoSequence": {"EffectiveEchoTime": "EchoTime"},
+    "MRDiffusionSequence": {
+        "DiffusionBValue": "DiffusionBValue",
+        "DiffusionDirectionality": "DiffusionDirectionality",
+    },
+    "MRTimingAndRelatedParametersSequence": {"RepetitionTime": "RepetitionTime", "FlipAngle": "FlipAngle"},
+    "MRModifierSequence": {"InversionTimes": "InversionTime"},
+    "CardiacSynchronizationSequence": {"NominalCardiacTriggerDelayTime": "TriggerTime"},
+    "CTXRayDetailsSequence": {"KVP": "KVP"},
+    "CTReconstructionSequence": {"ConvolutionKernel": "ConvolutionKernel"},
+    "MRImageFrameTypeSequence": _FRAME_TYPE,
+    "CTImageFrameTypeSequence": _FRAME_TYPE,
+    "PETFrameTypeSequence": _FRAME_TYPE,
+    "XRay3DFrameTypeSequence": _FRAME_TYPE,
+}
+"""Functional group macros (PS3.3 C.7.6.16.2, C.8): element of the macro to the name that a slice is read by."""
+
+
+def n_frames(header: Dataset) -> int:
+    """NumberOfFrames, 1 where absent."""
+    frames = whole(header, "NumberOfFrames") or 1
+    if frames < 0:
+        raise ConversionError("invalid_header", "One frame or more would be right.", "NumberOfFrames")
+    return frames
+
+
+def has_groups(header: Dataset) -> bool:
+    """Whether a header describes its frames by functional groups."""
+    return value_of(header, SHARED) is not None or value_of(header, PER_FRAME) is not None
+
+
+def frame_headers(header: Dataset) -> Iterator[Dataset]:
+    """One flat header for each frame in stored order; the header itself where it has no functional groups.
+
+    A macro of the frame stands for the shared one as a whole (PS3.3 C.7.6.16.1.1). Raises ``ConversionError``.
+    """
+    if not has_groups(header):
+        yield header
+        return
+    frames = n_frames(header)
+    shared = _items(header, SHARED)
+    each = _items(header, PER_FRAME)
+    if len(shared) > 1 or len(each) not in ((frames, 0) if frames == 1 else (frames,)):
+        raise ConversionError("invalid_header", f"{len(each)} functional groups for {frames} frames.", PER_FRAME)
+    base = Dataset()
+    for element in _elements(header):
+        base[element.tag] = element
+    common = {name: item for name in MACROS if shared and (item := _item(shared[0], name)) is not None}
+    for index in range(frames):
+        flat = Dataset()
+        flat.update(base)
+        own = each[index] if each else None
+        for name, elements in MACROS.items():
+            item = _item(own, name) if own is not None else None
+            item = common.get(name) if item is None else item
+            if item is not None:
+                _copy(item, elements, flat)
+        yield flat
+
+
+def _elements(header: Dataset) -> list[DataElement]:
+    """The elements that hold for all frames, converted."""
+    left_out = {tag_for_keyword(name) for name in (SHARED, PER_FRAME, *_GEOMETRY)}
+    found = []
+    with quiet():
+        for tag in list(header.keys()):
+            if tag in left_out:
+                continue
+            try:
+                found.append(header[tag])
+            # pydicom converts at access and raises anything; the texts quote the value.
+            except Exception:  # noqa: BLE001
+                raise ConversionError("invalid_header", "An element cannot be read.") from None
+    return found
+
+
+def _items(header: Dataset, name: str) -> list[Dataset]:
+    value = value_of(header, name)
+    if value is None:
+        return []
+    if not isinstance(value, Sequence):
+        raise ConversionError("invalid_header", "A sequence would be right.", name)
+    return list(value)
+
+
+def _item(groups: Dataset, name: str) -> Dataset | None:
+    """The one item of a macro, None where the macro is absent or empty."""
+    items = _items(groups, name)
+    if len(items) > 1:
+        raise ConversionError("invalid_header", "One item would be right.", name)
+    return items[0] if items else None
+
+
+def _copy(item: Dataset, elements: Mapping[str, str], flat: Dataset) -> None:
+    for name, target in elements.items():
+        _set(flat, target, item, name)
+    direction = _item(item, "DiffusionGradientDirectionSequence") if "DiffusionDirectionality" in elements else None
+    if direction is not None:
+        _set(flat, "DiffusionGradientOrientation", direction, "DiffusionGradientOrientation")
+
+
+def _set(flat: Dataset, target: str, item: Dataset, name: str) -> None:
+    value = value_of(item, name)
+    tag = tag_for_keyword(target)
+    if value is None or tag is None:
+        return
+    try:
+        with quiet():
+            flat[tag] = DataElement(tag, item[name].VR, value)
+    except Exception:  # noqa: BLE001
+        raise ConversionError("invalid_header", "", name) from None
