@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    UltrasoundMultiFrameImageStorage,
+)
 
 from converters.conformance import code_of_refusal, only_source
 from harmonize_converters.contract import Description
@@ -99,6 +105,70 @@ def write_series(
         ds.SOPInstanceUID = f"{SERIES}.{k + 1}"
         save(ds, folder / f"IM{number:04d}-{k}.dcm")
     return folder
+
+
+def groups(**macros: dict[str, Any]) -> Dataset:
+    """One item of functional groups: each macro by its sequence's name, with the elements of its one item."""
+    made = Dataset()
+    for name, elements in macros.items():
+        item = Dataset()
+        for keyword, value in elements.items():
+            setattr(item, keyword, value)
+        setattr(made, name, [item])
+    return made
+
+
+def enhanced_dataset(
+    planes: np.ndarray,
+    frames: Sequence[dict[str, dict[str, Any]]],
+    shared: dict[str, dict[str, Any]] | None = None,
+    **changes: Any,
+) -> Dataset:
+    """An enhanced multi-frame object: ``frames[k]`` are the macros of frame ``k``, whose pixels are ``planes[k]``."""
+    common = {
+        "PlaneOrientationSequence": {"ImageOrientationPatient": AXIAL},
+        "PixelMeasuresSequence": {"PixelSpacing": [0.5, 0.75], "SliceThickness": "2"},
+        "PixelValueTransformationSequence": {"RescaleSlope": "1", "RescaleIntercept": "-1024", "RescaleType": "HU"},
+    }
+    moved = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceThickness")
+    moved += ("RescaleSlope", "RescaleIntercept", "RescaleType")
+    ds = slice_dataset(planes[0], 1, 0.0, **dict.fromkeys(moved))
+    ds.SOPClassUID = EnhancedCTImageStorage
+    ds.NumberOfFrames = len(frames)
+    ds.SharedFunctionalGroupsSequence = [groups(**{**common, **(shared or {})})]
+    ds.PerFrameFunctionalGroupsSequence = [groups(**frame) for frame in frames]
+    ds.PixelData = planes.astype("<i2").tobytes()
+    ds["PixelData"].VR = "OW"
+    for name, value in changes.items():
+        if value is None:
+            delattr(ds, name)
+        else:
+            setattr(ds, name, value)
+    return ds
+
+
+def at(position: Sequence[float], **macros: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The macros of a frame at ``position`` (LPS), and more."""
+    return {"PlanePositionSequence": {"ImagePositionPatient": list(position)}, **macros}
+
+
+def cine_dataset(planes: np.ndarray, **changes: Any) -> Dataset:
+    """A classic multi-frame ultrasound: frames in time, without geometry."""
+    geometry = dict.fromkeys(("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "RescaleType"))
+    ds = slice_dataset(planes[0], 1, 0.0, **geometry, Modality="US")
+    ds.SOPClassUID = UltrasoundMultiFrameImageStorage
+    ds.BurnedInAnnotation = "NO"
+    ds.NumberOfFrames = len(planes)
+    ds.FrameIncrementPointer = tag_for_keyword("FrameTime")
+    ds.FrameTime = "40"
+    ds.PixelData = planes.astype("<i2").tobytes()
+    ds["PixelData"].VR = "OW"
+    for name, value in changes.items():
+        if value is None:
+            delattr(ds, name)
+        else:
+            setattr(ds, name, value)
+    return ds
 
 
 CONVERTER = DicomConverter()
