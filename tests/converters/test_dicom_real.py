@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 import warnings
@@ -22,6 +23,7 @@ from converters.dicom_files import (
 from harmonize_converters.contract import ConversionError, Description
 from realdata import DATA, needs_data
 
+NIBABEL_FILES = Path(nib.__file__).parent / "nicom" / "tests" / "data"
 PYDICOM_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 
 
@@ -35,6 +37,27 @@ def equal_to_nifti(description: Description, stored: np.ndarray, path: Path) -> 
     np.testing.assert_allclose(ours.affine, judge.affine, atol=1e-4)
     # slopes as text in DICOM, the product as float32 or float64 in the NIfTI
     np.testing.assert_allclose(ours.get_fdata(), judge.get_fdata(), rtol=1e-6, atol=1e-6)
+
+
+def dcm2niix(folder: Path, into: Path) -> nib.Nifti1Image:
+    """The one image that dcm2niix makes of a folder; skips where it makes none."""
+    binary = Path(sys.executable).with_name("dcm2niix")
+    if not binary.exists():
+        pytest.skip("dcm2niix is not installed")
+    made = subprocess.run(
+        [binary, "-z", "n", "-b", "n", "-f", "out", "-o", into, folder], capture_output=True, check=False
+    )
+    images = list(into.glob("out*.nii"))
+    if made.returncode or len(images) != 1:
+        pytest.skip("dcm2niix makes no single image of this series")
+    return nib.load(images[0])
+
+
+def corners(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """World positions of the eight corner voxels, sorted: the same for every order of axes."""
+    voxels = [[i, j, k, 1] for i in (0, shape[0] - 1) for j in (0, shape[1] - 1) for k in (0, shape[2] - 1)]
+    world = (np.asarray(voxels) @ np.asarray(affine).T)[:, :3]
+    return world[np.lexsort(np.round(world, 1).T)]
 
 
 SERIES_WITH_NIFTI = [
@@ -55,18 +78,28 @@ def test_i02_scanner_series_equal_the_nifti_beside_them(name):
 @needs_data
 @pytest.mark.parametrize("name", [*SERIES_WITH_NIFTI, "philips/anatomical/001"])
 def test_i02_scanner_series_equal_dcm2niix(name, tmp_path):
-    binary = Path(sys.executable).with_name("dcm2niix")
-    if not binary.exists():
-        pytest.skip("dcm2niix is not installed")
     folder = DATA / "dicom" / name
-    made = subprocess.run(
-        [binary, "-z", "n", "-b", "n", "-f", "out", "-o", tmp_path, folder], capture_output=True, check=False
-    )
-    images = list(tmp_path.glob("out*.nii"))
-    if made.returncode or len(images) != 1:
-        pytest.skip("dcm2niix makes no single image of this series")
+    judge = dcm2niix(folder, tmp_path)
     outcome = convert(CONVERTER, one(folder))
-    equal_to_nifti(outcome.description, outcome.arrays[0], images[0])
+    equal_to_nifti(outcome.description, outcome.arrays[0], judge.get_filename())
+
+
+def test_i05_philips_enhanced_mr_lies_where_nibabel_and_dcm2niix_put_it(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.dcm").write_bytes(gzip.decompress((NIBABEL_FILES / "philips_mprage.dcm.gz").read_bytes()))
+    description = CONVERTER.describe(one(tmp_path / "a")).description
+    affine, shape = np.array(description.image.affine), description.image.shape[::-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of being experimental
+        from nibabel.nicom.dicomwrappers import wrapper_from_file
+
+        judge = wrapper_from_file(tmp_path / "a" / "x.dcm")
+        judged = np.diag([-1, -1, 1, 1]) @ judge.affine  # nibabel.nicom keeps LPS, and rows before columns
+        extent = judge.image_shape
+    np.testing.assert_allclose(corners(affine, shape), corners(judged, extent), atol=1e-3)
+    made = dcm2niix(tmp_path / "a", tmp_path)
+    np.testing.assert_allclose(corners(affine, shape), corners(made.affine, made.shape), atol=1e-3)
+    assert description.image.slopes == (2.1079365079365,)
 
 
 @needs_data
