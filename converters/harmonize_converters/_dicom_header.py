@@ -16,6 +16,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from harmonize_converters.contract import HEAD_BYTES, ConversionError
@@ -40,14 +41,14 @@ def quiet() -> Iterator[None]:
         logger.disabled = disabled
 
 
-def read_dataset(path: Path, tags: Iterable[str]) -> FileDataset:
+def read_dataset(path: Path, tags: Iterable[str | int]) -> FileDataset:
     """The elements named by ``tags`` of one file, pixels left out. Raises ``ConversionError``."""
     try:
         opened = path.open("rb")
     except OSError:
         raise ConversionError("unreadable_file") from None
     with opened, parsing(opened):
-        return dcmread(opened, stop_before_pixels=True, specific_tags=list(tags))
+        return dcmread(opened, stop_before_pixels=True, specific_tags=[Tag(tag) for tag in tags])
 
 
 @contextmanager
@@ -98,6 +99,16 @@ def value_of(header: Dataset, name: str) -> object:
     except Exception:  # noqa: BLE001
         raise ConversionError("invalid_header", "", name) from None
     return None if value is None or value == "" or (isinstance(value, MultiValue) and not value) else value
+
+
+def element(header: Dataset, tag: int) -> object:
+    """The value of a (private) element by number, None where absent. Raises ``ConversionError``."""
+    try:
+        with quiet():
+            return header[tag].value if tag in header else None
+    # pydicom converts at access and raises anything; the texts quote the value.
+    except Exception:  # noqa: BLE001
+        raise ConversionError("invalid_header", "", f"({tag >> 16:04x},{tag & 0xFFFF:04x})") from None
 
 
 def meta_uid(header: FileDataset, name: str) -> UID:

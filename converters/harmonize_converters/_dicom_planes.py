@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
 from types import TracebackType
@@ -26,6 +27,7 @@ from harmonize_converters._dicom_pixels import (
     drop_unused_bits,
     pixel_format,
 )
+from harmonize_converters._dicom_slice import Slice
 from harmonize_converters.contract import ConversionError, FoundFile
 
 OPEN_FILES = 8
@@ -213,11 +215,12 @@ class PlaneFile:
 
 
 class PlaneFiles:
-    """Planes of several files, the last few of which stay open."""
+    """Planes of several files, the last few of which stay open, and the last mosaic in memory."""
 
     def __init__(self, files: Sequence[FoundFile]) -> None:
         self._files = files
         self._open: OrderedDict[int, PlaneFile] = OrderedDict()
+        self._mosaic: tuple[int, int, np.ndarray] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -229,8 +232,19 @@ class PlaneFiles:
             opened.close()
         self._open.clear()
 
+    def slice(self, file: int, one: Slice) -> np.ndarray:
+        """The stored values (rows, columns) of a slice in file number ``file``."""
+        tile, pixels = one.tile, one.pixels
+        if tile is None:
+            return self.plane(file, one.frame, pixels)
+        if self._mosaic is None or self._mosaic[:2] != (file, one.frame):
+            whole = replace(pixels, rows=tile.frame_rows, columns=tile.frame_columns)
+            self._mosaic = None  # so that two never lie in memory
+            self._mosaic = (file, one.frame, self.plane(file, one.frame, whole))
+        return self._mosaic[2][tile.row : tile.row + pixels.rows, tile.column : tile.column + pixels.columns]
+
     def plane(self, file: int, frame: int, expected: PixelFormat) -> np.ndarray:
-        """The stored values (rows, columns) of a frame of file number ``file``."""
+        """The stored values (rows, columns) of a whole frame of file number ``file``."""
         opened = self._open.pop(file, None) or PlaneFile(self._files[file], expected)
         self._open[file] = opened
         if len(self._open) > OPEN_FILES:

@@ -61,10 +61,21 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class Tile:
+    """The part of a mosaic frame that is one slice: its first row and column, and the size of the whole frame."""
+
+    row: int
+    column: int
+    frame_rows: int
+    frame_columns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Slice:
     """One plane: ``frame`` of its file (from 0), and what must agree or vary along with its place.
 
-    ``place`` is None for the frames of a cine object, which follow each other in time.
+    ``place`` is None for the frames of a cine object, which follow each other in time. ``tile`` is None
+    where the frame is the slice; ``pixels`` is the slice's format, not the frame's.
     """
 
     frame: int
@@ -76,6 +87,7 @@ class Slice:
     pixels: PixelFormat
     meaning: Meaning
     start: datetime | None
+    tile: Tile | None = None
 
 
 def is_directory(header: FileDataset) -> bool:
@@ -93,8 +105,8 @@ def check_kind(header: FileDataset) -> None:
         raise ConversionError("unsupported_sop_class", "Its SOP class is private or not known.")
     if "Image Storage" not in name or any(word in name for word in _NO_SCAN if "For Presentation" not in name):
         raise ConversionError("unsupported_sop_class", f"Its SOP class is: {name}.")
-    if "MOSAIC" in texts(header, "ImageType"):
-        raise ConversionError("unsupported_multiframe", "A Siemens mosaic holds many slices in one frame.")
+    if "MOSAIC" in texts(header, "ImageType") and (has_groups(header) or n_frames(header) > 1):
+        raise ConversionError("unsupported_multiframe", "A mosaic of several frames.")
     if (text(header, "BurnedInAnnotation") or "").upper() == "YES":
         raise ConversionError("quarantined_burned_in")
     if has_groups(header):
@@ -173,11 +185,16 @@ def _diffusion(header: Dataset) -> Diffusion:
     if b_value is not None and b_value < 0:
         raise ConversionError("invalid_header", "Zero or more would be right.", "DiffusionBValue")
     found = numbers(header, "DiffusionGradientOrientation") if b_value else None
-    if found is None or not any(found):
-        return Diffusion(b_value, None)
-    if len(found) != 3 or abs(math.hypot(*found) - 1) > 0.01:
-        raise ConversionError("invalid_header", "A unit vector would be right.", "DiffusionGradientOrientation")
-    return Diffusion(b_value, (found[0], found[1], found[2]))
+    return Diffusion(b_value, unit_vector(found or (), "DiffusionGradientOrientation"))
+
+
+def unit_vector(found: tuple[float, ...], where: str) -> tuple[float, float, float] | None:
+    """Three numbers as a direction; None for none or zeros. Raises ``ConversionError``."""
+    if not any(found):
+        return None
+    if len(found) != 3 or not abs(math.hypot(*found) - 1) <= 0.01:
+        raise ConversionError("invalid_header", "A unit vector would be right.", where)
+    return found[0], found[1], found[2]
 
 
 def _check_color_first(header: Dataset) -> None:

@@ -1,7 +1,7 @@
 """DICOM: frames of CT, MR, PET and other scans with a place in the patient to volumes, cine objects to images in time.
 
-The unit is a frame: a file and a frame number. Mosaics, colour and single images without plane position are
-refused by name (issue 4).
+The unit is a frame: a file and a frame number. A Siemens mosaic is a frame of many
+slices. Colour and single images without plane position are refused by name (issue 4).
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from harmonize_converters import _dicom_subject
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
 from harmonize_converters._dicom_header import PREFIX, PREFIX_AT, read_dataset, whole
 from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
+from harmonize_converters._dicom_mosaic import TAGS as MOSAIC_TAGS
+from harmonize_converters._dicom_mosaic import is_mosaic, mosaic_slices
 from harmonize_converters._dicom_pixels import libraries
 from harmonize_converters._dicom_planes import PlaneFiles
 from harmonize_converters._dicom_series import lenient_texts, series_sources
@@ -36,7 +38,12 @@ from harmonize_converters.contract import (
 from harmonize_schemas import Image
 
 _CONCATENATION = ("ConcatenationUID", "InConcatenationTotalNumber")
-_READ_TAGS = tuple(dict.fromkeys((*TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS)))
+_READ_TAGS: tuple[str | int, ...] = (
+    *dict.fromkeys((*TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS)),
+    *MOSAIC_TAGS,
+)
+    dict.fromkeys((*TAGS, *MOSAIC_TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ class DicomConverter:
                 indices = volume.planes[start : start + at_once]
                 samples = np.empty((len(indices), pixels.rows, pixels.columns), pixels.dtype)
                 for row, index in enumerate(indices):
-                    samples[row] = planes.plane(found.files[index], slices[index].frame, slices[index].pixels)
+                    samples[row] = planes.slice(found.files[index], slices[index])
                 yield Block(None, start, samples)
 
     def annotations(self, source: SourceFiles, description: Description) -> Iterator[FoundAnnotation]:
@@ -110,7 +117,7 @@ def _assemble(source: SourceFiles) -> tuple[_Frames, Volume]:
     with PlaneFiles(source.files) as planes:
 
         def same(a: int, b: int) -> bool:
-            one, other = (planes.plane(found.files[i], found.slices[i].frame, found.slices[i].pixels) for i in (a, b))
+            one, other = (planes.slice(found.files[i], found.slices[i]) for i in (a, b))
             return bool(np.array_equal(one, other))
 
         return found, assemble(found.slices, same)
@@ -135,6 +142,8 @@ def _frames(source: SourceFiles) -> _Frames:
             for frame, flat in enumerate(frame_headers(header)):
                 slices.append(slice_of(flat, pixels, frame))
                 kinds.append(kind_of(flat))
+        elif is_mosaic(header):
+            slices += mosaic_slices(header, pixels)
         elif n_frames(header) > 1:
             slices += cine_slices(header, pixels)
         else:

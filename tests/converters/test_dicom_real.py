@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import subprocess
 import sys
 import warnings
@@ -96,10 +97,80 @@ def test_i05_philips_enhanced_mr_lies_where_nibabel_and_dcm2niix_put_it(tmp_path
         judge = wrapper_from_file(tmp_path / "a" / "x.dcm")
         judged = np.diag([-1, -1, 1, 1]) @ judge.affine  # nibabel.nicom keeps LPS, and rows before columns
         extent = judge.image_shape
-    np.testing.assert_allclose(corners(affine, shape), corners(judged, extent), atol=1e-3)
+    # nibabel takes one step from the tag and repeats it: 1e-3 mm off at the last of 176 slices
+    np.testing.assert_allclose(corners(affine, shape), corners(judged, extent), atol=5e-3)
     made = dcm2niix(tmp_path / "a", tmp_path)
     np.testing.assert_allclose(corners(affine, shape), corners(made.affine, made.shape), atol=1e-3)
     assert description.image.slopes == (2.1079365079365,)
+
+
+def mosaics(folder: Path) -> Path:
+    """Two Siemens mosaics (b = 0 and 1000) of nibabel's, whose pixels are zero, with values in every tile."""
+    folder.mkdir()
+    for number, name in enumerate(("siemens_dwi_0", "siemens_dwi_1000")):
+        ds = pydicom.dcmread(io.BytesIO(gzip.decompress((NIBABEL_FILES / f"{name}.dcm.gz").read_bytes())))
+        values = np.random.default_rng(number).integers(0, 4096, (ds.Rows, ds.Columns), np.uint16)
+        ds.PixelData = values.tobytes()
+        ds.save_as(folder / f"{name}.dcm")
+    return folder
+
+
+def test_i05_siemens_mosaics_equal_dcm2niix(tmp_path):
+    folder = mosaics(tmp_path / "a")
+    judge = dcm2niix(folder, tmp_path)
+    outcome = convert(CONVERTER, one(folder))
+    image = outcome.description.image
+    ours = nib.as_closest_canonical(
+        nib.Nifti1Image(array(outcome.description, outcome.arrays[0]).astype(np.float64), np.array(image.affine))
+    )
+    canonical = nib.as_closest_canonical(judge)
+    np.testing.assert_array_equal(ours.get_fdata(), canonical.get_fdata())
+    # dcm2niix makes the cosines orthogonal in float32
+    np.testing.assert_allclose(corners(ours.affine, ours.shape), corners(canonical.affine, canonical.shape), atol=0.05)
+    assert image.b_values_s_mm2 == tuple(np.loadtxt(tmp_path / "out.bval"))
+    # FSL's vectors are along the voxel axes, the first turned where the determinant is positive
+    turned = np.linalg.inv(judge.affine[:3, :3] / np.linalg.norm(judge.affine[:3, :3], axis=0)) @ image.b_vectors_ras[1]
+    assert np.linalg.det(judge.affine[:3, :3]) < 0
+    np.testing.assert_allclose(turned, np.loadtxt(tmp_path / "out.bvec")[:, 1], atol=1e-4)
+    assert image.time_step_s == 6.6
+
+
+def test_i05_siemens_mosaics_lie_where_nibabel_puts_them(tmp_path):
+    folder = mosaics(tmp_path / "a")
+    outcome = convert(CONVERTER, one(folder))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of being experimental
+        from nibabel.nicom.dicomwrappers import wrapper_from_file
+
+        judge = wrapper_from_file(folder / "siemens_dwi_0.dcm")
+        judged, values = np.diag([-1, -1, 1, 1]) @ judge.affine, judge.get_unscaled_data()
+    shape = outcome.description.image.shape[:0:-1]
+    np.testing.assert_allclose(
+        corners(np.array(outcome.description.image.affine), shape), corners(judged, values.shape), atol=1e-3
+    )
+    np.testing.assert_array_equal(outcome.arrays[0][:48], values.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda ds: ds.pop(0x00291010), "unsupported_multiframe"),
+        (lambda ds: ds.pop("SpacingBetweenSlices"), "unsupported_multiframe"),
+        (lambda ds: ds.pop("ImagePositionPatient"), "unsupported_geometry"),
+        (lambda ds: setattr(ds[0x0019100A], "value", 50), "invalid_header"),
+        (lambda ds: setattr(ds[0x0019100A], "value", 0), "unsupported_multiframe"),
+        (lambda ds: setattr(ds, "ImageOrientationPatient", [1, 0, 0, 0, 0, -1]), "invalid_header"),
+        (lambda ds: setattr(ds[0x00291010], "value", ds[0x00291010].value[:5000]), "invalid_header"),
+        (lambda ds: setattr(ds, "NumberOfFrames", 2), "unsupported_multiframe"),
+    ],
+)
+def test_i05_mosaics_that_do_not_say_where_they_lie_are_refused(tmp_path, change, code):
+    path = mosaics(tmp_path / "a") / "siemens_dwi_1000.dcm"
+    (tmp_path / "b").mkdir()
+    ds = pydicom.dcmread(path)
+    change(ds)
+    ds.save_as(tmp_path / "b" / "x.dcm")
+    assert code_of(tmp_path / "b") == code
 
 
 @needs_data
