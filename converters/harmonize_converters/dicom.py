@@ -42,8 +42,6 @@ _READ_TAGS: tuple[str | int, ...] = (
     *dict.fromkeys((*TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS)),
     *MOSAIC_TAGS,
 )
-    dict.fromkeys((*TAGS, *MOSAIC_TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS))
-)
 
 
 @dataclass(frozen=True, slots=True)
