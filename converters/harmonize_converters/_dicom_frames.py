@@ -82,8 +82,10 @@ def frame_headers(header: Dataset) -> Iterator[Dataset]:
     if len(shared) > 1 or len(each) not in ((frames, 0) if frames == 1 else (frames,)):
         raise ConversionError("invalid_header", f"{len(each)} functional groups for {frames} frames.", PER_FRAME)
     base = Dataset()
-    for element in _elements(header):
-        base[element.tag] = element
+    left_out = {tag_for_keyword(name) for name in (SHARED, PER_FRAME, *_GEOMETRY)}
+    for tag in list(header.keys()):
+        if tag not in left_out:
+            base[tag] = header.get_item(tag)  # as it lies: what reads it converts it or says why not
     common = {name: item for name in MACROS if shared and (item := _item(shared[0], name)) is not None}
     for index in range(frames):
         flat = Dataset()
@@ -95,22 +97,6 @@ def frame_headers(header: Dataset) -> Iterator[Dataset]:
             if item is not None:
                 _copy(item, elements, flat)
         yield flat
-
-
-def _elements(header: Dataset) -> list[DataElement]:
-    """The elements that hold for all frames, converted."""
-    left_out = {tag_for_keyword(name) for name in (SHARED, PER_FRAME, *_GEOMETRY)}
-    found = []
-    with quiet():
-        for tag in list(header.keys()):
-            if tag in left_out:
-                continue
-            try:
-                found.append(header[tag])
-            # pydicom converts at access and raises anything; the texts quote the value.
-            except Exception:  # noqa: BLE001
-                raise ConversionError("invalid_header", "An element cannot be read.") from None
-    return found
 
 
 def _items(header: Dataset, name: str) -> list[Dataset]:

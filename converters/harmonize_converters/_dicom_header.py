@@ -9,14 +9,16 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import dcmread
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from harmonize_converters.contract import HEAD_BYTES, ConversionError
@@ -90,8 +92,17 @@ def _check_deflated(opened: BinaryIO) -> None:
     opened.seek(0)
 
 
+@cache
+def _tag(name: str) -> BaseTag | None:
+    number = tag_for_keyword(name)
+    return None if number is None else Tag(number)
+
+
 def value_of(header: Dataset, name: str) -> object:
     """A value, None where absent or empty. Raises ``ConversionError`` where it cannot be converted."""
+    tag = _tag(name)
+    if tag is not None and tag not in header:  # most of what is asked of each of thousands of frames
+        return None
     try:
         with quiet():
             value = header.get(name)

@@ -126,7 +126,7 @@ def _frames(source: SourceFiles) -> _Frames:
     slices: list[Slice] = []
     files: list[int] = []
     kinds: list[Kind] = []
-    first: Dataset | None = None
+    firsts: dict[Kind | None, Dataset] = {}
     for number, file in enumerate(source.files):
         if file.size == 0:
             raise ConversionError("empty_file")
@@ -140,6 +140,7 @@ def _frames(source: SourceFiles) -> _Frames:
             for frame, flat in enumerate(frame_headers(header)):
                 slices.append(slice_of(flat, pixels, frame))
                 kinds.append(kind_of(flat))
+                firsts.setdefault(kinds[-1], flat)
         elif is_mosaic(header):
             slices += mosaic_slices(header, pixels)
         elif n_frames(header) > 1:
@@ -147,8 +148,8 @@ def _frames(source: SourceFiles) -> _Frames:
         else:
             slices.append(slice_of(header, pixels))
         files += [number] * (len(slices) - len(files))
-        first = first if first is not None else header
-    if first is None:
+        firsts.setdefault(None, header)
+    if not firsts:
         raise ConversionError("missing_file")
     if kinds and len(kinds) != len(slices):
         raise ConversionError("inconsistent_series", "Some files have functional groups and others none.")
@@ -156,9 +157,7 @@ def _frames(source: SourceFiles) -> _Frames:
     own = [index for index, name in enumerate(names) if name == source.member]
     if not own:
         raise ConversionError("source_changed")
-    if kinds:
-        header = read_dataset(source.files[files[own[0]]].path, _READ_TAGS)
-        first = next(flat for frame, flat in enumerate(frame_headers(header)) if frame == slices[own[0]].frame)
+    first = firsts[kinds[own[0]] if kinds else None]
     return _Frames(tuple(slices[index] for index in own), tuple(files[index] for index in own), first)
 
 
