@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.sequence import Sequence
 
-from harmonize_converters._dicom_header import quiet, value_of, whole
+from harmonize_converters._dicom_header import items, quiet, value_of, whole
 from harmonize_converters.contract import ConversionError
 
 SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
@@ -77,8 +76,8 @@ def frame_headers(header: Dataset) -> Iterator[Dataset]:
         yield header
         return
     frames = n_frames(header)
-    shared = _items(header, SHARED)
-    each = _items(header, PER_FRAME)
+    shared = items(header, SHARED)
+    each = items(header, PER_FRAME)
     if len(shared) > 1 or len(each) not in ((frames, 0) if frames == 1 else (frames,)):
         raise ConversionError("invalid_header", f"{len(each)} functional groups for {frames} frames.", PER_FRAME)
     base = Dataset()
@@ -99,21 +98,12 @@ def frame_headers(header: Dataset) -> Iterator[Dataset]:
         yield flat
 
 
-def _items(header: Dataset, name: str) -> list[Dataset]:
-    value = value_of(header, name)
-    if value is None:
-        return []
-    if not isinstance(value, Sequence):
-        raise ConversionError("invalid_header", "A sequence would be right.", name)
-    return list(value)
-
-
 def _item(groups: Dataset, name: str) -> Dataset | None:
     """The one item of a macro, None where the macro is absent or empty."""
-    items = _items(groups, name)
-    if len(items) > 1:
+    found = items(groups, name)
+    if len(found) > 1:
         raise ConversionError("invalid_header", "One item would be right.", name)
-    return items[0] if items else None
+    return found[0] if found else None
 
 
 def _copy(item: Dataset, elements: Mapping[str, str], flat: Dataset) -> None:

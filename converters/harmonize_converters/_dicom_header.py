@@ -18,6 +18,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
@@ -110,6 +111,16 @@ def value_of(header: Dataset, name: str) -> object:
     except Exception:  # noqa: BLE001
         raise ConversionError("invalid_header", "", name) from None
     return None if value is None or value == "" or (isinstance(value, MultiValue) and not value) else value
+
+
+def items(header: Dataset, name: str) -> list[Dataset]:
+    """The items of a sequence, none where absent. Raises ``ConversionError``."""
+    value = value_of(header, name)
+    if value is None:
+        return []
+    if not isinstance(value, Sequence):
+        raise ConversionError("invalid_header", "A sequence would be right.", name)
+    return list(value)
 
 
 def element(header: Dataset, tag: int) -> object:

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from harmonize_converters import _dicom_cine, _dicom_frames, _dicom_pixels, _dicom_subject
+from harmonize_converters._dicom_cine import PlaneSpacing
 from harmonize_converters._dicom_frames import has_groups, n_frames
 from harmonize_converters._dicom_header import meta_uid, number, numbers, text, texts, uid, value_of, whole
 from harmonize_converters._dicom_pixels import PixelFormat, pixel_format
@@ -40,6 +41,8 @@ class Meaning:
     unit: str | None
     padding: int | None
     time_step_s: float | None
+    spacing: PlaneSpacing | None = None
+    """That of a cine's frames; a slice with a place has it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ def cine_slices(header: Dataset, pixels: PixelFormat) -> list[Slice]:
     """The frames of a cine object, which have no place."""
     one = _slice(header, pixels, 0, None)
     step = _dicom_cine.time_step(header)
-    one = replace(one, meaning=replace(one.meaning, time_step_s=step))
+    one = replace(one, meaning=replace(one.meaning, time_step_s=step, spacing=_dicom_cine.plane_spacing(header)))
     return [replace(one, frame=frame) for frame in range(n_frames(header))]
 
 

@@ -164,6 +164,7 @@ def _frames(source: SourceFiles) -> _Frames:
 def _image(slices: Sequence[Slice], volume: Volume) -> Image:
     lead, geometry = slices[0], volume.geometry
     n_places = len(volume.planes) // volume.n_times
+    flat = lead.meaning.spacing
     timed, placed = volume.n_times > 1, lead.place is not None
     pairs = [(slices[i].slope, slices[i].intercept) for i in volume.planes]
     pairs = pairs[:1] if len(set(pairs)) == 1 else pairs
@@ -177,8 +178,12 @@ def _image(slices: Sequence[Slice], volume: Volume) -> Image:
         "dtype": str(lead.pixels.dtype),
         "affine": geometry.affine,
         "affine_source": "plane_position" if geometry.affine is not None else "unknown",
-        "spacing_mm": geometry.spacing_mm,
-        "spacing_source": "affine" if geometry.spacing_mm is not None else "unknown",
+        "spacing_mm": flat.mm if flat is not None else geometry.spacing_mm,
+        "spacing_source": flat.source
+        if flat is not None
+        else "affine"
+        if geometry.spacing_mm is not None
+        else "unknown",
         "orientation": geometry.orientation,
         "slopes": tuple(slope for slope, _ in pairs),
         "intercepts": tuple(intercept for _, intercept in pairs),

@@ -464,9 +464,37 @@ def test_i13_the_time_step_of_a_cine(tmp_path, changes, step):
     assert converted(cine_dataset(stored_planes(3), **changes), tmp_path).description.image.time_step_s == step
 
 
+def region(**changes) -> Dataset:
+    """An ultrasound region in tissue, 0.2 mm by 0.3 mm (PS3.3 C.8.5.5)."""
+    item = Dataset()
+    item.RegionSpatialFormat, item.PhysicalUnitsXDirection, item.PhysicalUnitsYDirection = 1, 3, 3
+    item.PhysicalDeltaX, item.PhysicalDeltaY = 0.02, -0.03
+    for name, value in changes.items():
+        setattr(item, name, value)
+    return item
+
+
+@pytest.mark.parametrize(
+    ("changes", "spacing", "source"),
+    [
+        ({"PixelSpacing": [0.5, 0.75]}, (0.75, 0.5), "pixel_spacing"),
+        ({"ImagerPixelSpacing": [0.5, 0.75]}, (0.75, 0.5), "imager_pixel_spacing"),
+        ({"SequenceOfUltrasoundRegions": [region()]}, (0.2, 0.3), "ultrasound_regions"),
+        ({"SequenceOfUltrasoundRegions": [region(), region(RegionSpatialFormat=3)]}, (0.2, 0.3), "ultrasound_regions"),
+        ({"SequenceOfUltrasoundRegions": [region(), region(PhysicalDeltaX=0.05)]}, None, "unknown"),
+        ({"SequenceOfUltrasoundRegions": [region(PhysicalUnitsXDirection=4)]}, None, "unknown"),
+    ],
+)
+def test_i10_the_spacing_of_a_cine_has_its_source(tmp_path, changes, spacing, source):
+    image = converted(cine_dataset(stored_planes(3), **changes), tmp_path).description.image
+    assert image.spacing_mm == (None if spacing is None else pytest.approx(spacing))
+    assert image.spacing_source == source
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
+        ({"PixelSpacing": [0, 1]}, "invalid_header"),
         ({"BurnedInAnnotation": None}, "quarantined_burned_in_risk"),
         ({"BurnedInAnnotation": "YES"}, "quarantined_burned_in"),
         ({"SOPClassUID": NuclearMedicineImageStorage, "FrameIncrementPointer": 0x00540080}, "unsupported_multiframe"),
