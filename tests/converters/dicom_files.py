@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
+    MRImageStorage,
     UltrasoundMultiFrameImageStorage,
 )
 
@@ -168,6 +170,46 @@ def cine_dataset(planes: np.ndarray, **changes: Any) -> Dataset:
             delattr(ds, name)
         else:
             setattr(ds, name, value)
+    return ds
+
+
+def csa_header(**elements: Sequence[float]) -> bytes:
+    """A Siemens CSA2 header of numbers."""
+    parts = [b"SV10\4\3\2\1", struct.pack("<2I", len(elements), 77)]
+    for name, values in elements.items():
+        parts.append(struct.pack("<64si4s3i", name.encode(), len(values), b"FD", 0, len(values), 77))
+        for value in values:
+            text = f"{value:.10f}".encode() + b"\0"
+            parts += [struct.pack("<4i", len(text), len(text), 77, 0), text.ljust(-(-len(text) // 4) * 4, b"\0")]
+    return b"".join(parts)
+
+
+def mosaic_dataset(planes: np.ndarray, first: Sequence[float], orientation: Sequence[float], step: float) -> Dataset:
+    """A Siemens mosaic of planes whose first voxel lies at ``first`` (LPS), stacked along X x Y."""
+    count, rows, columns = planes.shape
+    across = int(np.ceil(np.sqrt(count)))
+    whole = np.zeros((across * rows, across * columns), np.int16)
+    for k, plane in enumerate(planes):
+        row, column = k // across * rows, k % across * columns
+        whole[row : row + rows, column : column + columns] = plane
+    x, y = np.array(orientation[:3]), np.array(orientation[3:])
+    # Siemens writes the position of a plane as large as the mosaic, with the centre of the slice
+    shifted = np.array(first) - x * 0.75 * (across - 1) * columns / 2 - y * 0.5 * (across - 1) * rows / 2
+    ds = slice_dataset(
+        whole,
+        1,
+        0.0,
+        ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"],
+        ImageOrientationPatient=list(orientation),
+        ImagePositionPatient=[round(float(value), 9) for value in shifted],
+        SpacingBetweenSlices=step,
+        Modality="MR",
+    )
+    ds.SOPClassUID = MRImageStorage
+    ds.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", count)
+    normal = np.cross(x, y)
+    csa = csa_header(NumberOfImagesInMosaic=[count], SliceNormalVector=normal.tolist(), ProtocolSliceNumber=[0])
+    ds.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", csa)
     return ds
 
 

@@ -32,7 +32,9 @@ from converters.dicom_files import (
     at,
     cine_dataset,
     code_of,
+    csa_header,
     enhanced_dataset,
+    mosaic_dataset,
     one,
     save,
     slice_dataset,
@@ -92,7 +94,8 @@ class TestConformance(ConverterConformance):
         two = [at([0, 0, 3.0 * (k // 2)], MREchoSequence={"EffectiveEchoTime": 5.0 + k % 2}) for k in range(6)]
         save(enhanced_dataset(planes, two, SOPClassUID=EnhancedMRImageStorage), tmp_path / "echoes" / "x.dcm")
         save(cine_dataset(planes[:5]), tmp_path / "cine" / "x.dcm")
-        return [one(tmp_path / name) for name in ("enhanced", "rle", "cine")] + sources_in(
+        save(mosaic_dataset(planes, [1.0, 2.0, 3.0], AXIAL, 4.0), tmp_path / "mosaic" / "x.dcm")
+        return [one(tmp_path / name) for name in ("enhanced", "rle", "cine", "mosaic")] + sources_in(
             CONVERTER, tmp_path / "echoes"
         )
 
@@ -104,6 +107,8 @@ class TestConformance(ConverterConformance):
 
     def independent(self, source: SourceFiles) -> list[np.ndarray]:
         ds = pydicom.dcmread(source.primary.path)
+        if "MOSAIC" in ds.ImageType:
+            return [ds.pixel_array.reshape(3, 16, 3, 16).swapaxes(1, 2).reshape(9, 16, 16)[:6]]
         frames = range(int(ds.NumberOfFrames))
         if "PerFrameFunctionalGroupsSequence" in ds:
             per = ds.PerFrameFunctionalGroupsSequence
@@ -374,6 +379,27 @@ def _j2k(plane: np.ndarray) -> bytes:
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.compress(JPEG2000Lossless, generate_instance_uid=False)
     return next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1))
+
+
+@pytest.mark.parametrize("orientation", [AXIAL, OBLIQUE], ids=["axial", "oblique"])
+@pytest.mark.parametrize("count", [1, 2, 4, 7])
+def test_i05_a_bright_voxel_of_a_mosaic_is_found_at_its_place(tmp_path, orientation, count):
+    x, y = np.array(orientation[:3], float), np.array(orientation[3:], float)
+    first = np.array([5.0, -7.0, 11.0])
+    planes = np.zeros((count, 6, 5), np.int16)
+    planes[count - 1, 1, 3] = 1000
+    world = first + 3 * 0.75 * x + 1 * 0.5 * y + (count - 1) * 3.0 * np.cross(x, y)
+    outcome = converted(mosaic_dataset(planes, first, orientation, 3.0), tmp_path)
+    ((k, j, i),) = np.argwhere(outcome.arrays[0] == 1000)
+    found = np.array(outcome.description.image.affine) @ [i, j, k, 1]
+    np.testing.assert_allclose(found[:3], world * [-1, -1, 1], atol=1e-6)
+
+
+def test_i05_a_mosaic_numbered_in_reverse_is_refused(tmp_path):
+    ds = mosaic_dataset(stored_planes(4), [0, 0, 0], AXIAL, 3.0)
+    csa = csa_header(NumberOfImagesInMosaic=[4], SliceNormalVector=[0, 0, 1], ProtocolSliceNumber=[3])
+    ds[0x00291010].value = csa
+    assert refused(ds, tmp_path) == "unsupported_multiframe"
 
 
 @pytest.mark.parametrize("fragments", [1, 3])
