@@ -247,6 +247,7 @@ class PlaneFiles:
         """The stored values (rows, columns) of a whole frame of file number ``file``."""
         opened = self._open.pop(file, None) or PlaneFile(self._files[file], expected)
         self._open[file] = opened
-        if len(self._open) > OPEN_FILES:
+        # What is deflated lies in memory as a whole.
+        while len(self._open) > (1 if UID(expected.transfer_syntax).is_deflated else OPEN_FILES):
             self._open.popitem(last=False)[1].close()
         return opened.plane(frame)

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from highdicom.legacy import LegacyConvertedEnhancedMRImage
 
 from converters.conformance import convert, find, head, sources_in
 from converters.dicom_files import (
@@ -171,6 +172,31 @@ def test_i05_mosaics_that_do_not_say_where_they_lie_are_refused(tmp_path, change
     change(ds)
     ds.save_as(tmp_path / "b" / "x.dcm")
     assert code_of(tmp_path / "b") == code
+
+
+@needs_data
+@pytest.mark.parametrize("name", [one for one in SERIES_WITH_NIFTI if one.endswith("anatomical/001")])
+def test_i05_scanner_series_converted_to_enhanced_by_highdicom_equal_the_nifti(tmp_path, name):
+    folder = DATA / "dicom" / name
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # old series break rules of today's standard
+        slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+        if slices[0].Modality != "MR":
+            pytest.skip("not an MR series")
+        order = np.random.default_rng(5).permutation(len(slices))
+        for ds in slices:
+            ds.AccessionNumber = ds.get("AccessionNumber", "")
+        made = LegacyConvertedEnhancedMRImage(
+            [slices[k] for k in order],
+            series_instance_uid="1.2.3",
+            series_number=1,
+            sop_instance_uid="1.2.3.4",
+            instance_number=1,
+        )
+    (tmp_path / "a").mkdir()
+    made.save_as(tmp_path / "a" / "x.dcm")
+    outcome = convert(CONVERTER, one(tmp_path / "a"))
+    equal_to_nifti(outcome.description, outcome.arrays[0], folder.parent / f"{folder.name}_ground_truth.nii.gz")
 
 
 @needs_data
