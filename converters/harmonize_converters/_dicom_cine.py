@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
+from harmonize_converters._dicom_frames import n_frames
 from harmonize_converters._dicom_header import items, number, numbers, text, value_of
 from harmonize_converters.contract import ConversionError
 
@@ -52,8 +53,9 @@ def time_step(header: Dataset) -> float | None:
     """Seconds from frame to frame where constant: FrameTime or FrameTimeVector as pointed to, else CineRate."""
     pointers = _pointers(header)
     if pointers == ("FrameTimeVector",) or (not pointers and value_of(header, "FrameTime") is None):
-        steps = (numbers(header, "FrameTimeVector") or ())[1:]  # the first is 0: there is no frame before it
-        if steps:
+        vector = numbers(header, "FrameTimeVector") or ()
+        steps = vector[1:]  # the first is 0: there is no frame before it
+        if steps and len(vector) == n_frames(header):
             even = min(steps) > 0 and max(steps) - min(steps) <= _EVEN * max(steps)
             return sum(steps) / len(steps) / 1000 if even else None
         if pointers:

@@ -185,7 +185,8 @@ def csa_header(**elements: Sequence[float]) -> bytes:
 
 
 def mosaic_dataset(planes: np.ndarray, first: Sequence[float], orientation: Sequence[float], step: float) -> Dataset:
-    """A Siemens mosaic of planes whose first voxel lies at ``first`` (LPS), stacked along X x Y."""
+    """A Siemens mosaic of planes whose first voxel lies at ``first`` (LPS), stacked along X x Y, or against it
+    where ``step`` is below zero."""
     count, rows, columns = planes.shape
     across = int(np.ceil(np.sqrt(count)))
     whole = np.zeros((across * rows, across * columns), np.int16)
@@ -202,12 +203,12 @@ def mosaic_dataset(planes: np.ndarray, first: Sequence[float], orientation: Sequ
         ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"],
         ImageOrientationPatient=list(orientation),
         ImagePositionPatient=[round(float(value), 9) for value in shifted],
-        SpacingBetweenSlices=step,
+        SpacingBetweenSlices=abs(step),
         Modality="MR",
     )
     ds.SOPClassUID = MRImageStorage
     ds.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", count)
-    normal = np.cross(x, y)
+    normal = np.cross(x, y) * np.sign(step)
     csa = csa_header(NumberOfImagesInMosaic=[count], SliceNormalVector=normal.tolist(), ProtocolSliceNumber=[0])
     ds.private_block(0x0029, "SIEMENS CSA HEADER", create=True).add_new(0x10, "OB", csa)
     return ds

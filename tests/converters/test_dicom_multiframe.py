@@ -44,6 +44,7 @@ from converters.dicom_files import (
 from harmonize_converters import _dicom_planes
 from harmonize_converters._dicom_frames import n_frames
 from harmonize_converters._dicom_header import read_dataset
+from harmonize_converters._dicom_kinds import Kind, members
 from harmonize_converters._dicom_pixels import PixelFormat
 from harmonize_converters.contract import ConversionError, SourceFiles
 
@@ -297,6 +298,29 @@ def test_i05_diffusion_is_an_axis_with_b_values_and_vectors_in_ras(tmp_path, ind
     np.testing.assert_array_equal(outcome.arrays[0], np.concatenate([planes[2 * k : 2 * k + 2] for k in wanted]))
 
 
+def test_i05_a_time_tag_that_mixes_weightings_tells_no_times(tmp_path):
+    planes = stored_planes(4)  # place 0: times 1, 2 have b = 0, 1000; place 1: 1000, 0
+    frames = [
+        at(
+            [0, 0, 2.0 * (k // 2)],
+            FrameContentSequence={"TemporalPositionIndex": 1 + k % 2},
+            **diffusion((0, 1000, 1000, 0)[k], [1.0, 0, 0]),
+        )
+        for k in range(4)
+    ]
+    outcome = converted(enhanced_dataset(planes, frames, SOPClassUID=EnhancedMRImageStorage), tmp_path)
+    assert outcome.description.image.b_values_s_mm2 == (0, 1000)
+    np.testing.assert_array_equal(outcome.arrays[0], planes[[0, 3, 1, 2]])
+
+
+@given(order=st.permutations(list(range(4))))
+def test_i05_names_of_volumes_do_not_depend_on_the_order_of_frames(order):
+    cosines = [(1.0, 0, 0, 0, 1, 0), (1.0, 0.0004, 0, 0, 1, 0), (1.0, 0, 0, 0, 0, -1), (0.0, 1, 0, 0, 0, -1)]
+    kinds = [Kind(("",) * 9, orientation, "") for orientation in cosines]
+    names = dict(zip(order, members([kinds[k] for k in order]), strict=True))
+    assert [names[k] for k in range(4)] == [f"orientation={n}" for n in (3, 3, 2, 1)]
+
+
 def test_i05_repeated_weightings_are_told_apart_by_time(tmp_path):
     planes = stored_planes(6)
     frames = [
@@ -382,14 +406,14 @@ def _j2k(plane: np.ndarray) -> bytes:
 
 
 @pytest.mark.parametrize("orientation", [AXIAL, OBLIQUE], ids=["axial", "oblique"])
-@pytest.mark.parametrize("count", [1, 2, 4, 7])
-def test_i05_a_bright_voxel_of_a_mosaic_is_found_at_its_place(tmp_path, orientation, count):
+@pytest.mark.parametrize(("count", "step"), [(1, 3.0), (2, 3.0), (4, -3.0), (7, 3.0), (7, -3.0)])
+def test_i05_a_bright_voxel_of_a_mosaic_is_found_at_its_place(tmp_path, orientation, count, step):
     x, y = np.array(orientation[:3], float), np.array(orientation[3:], float)
     first = np.array([5.0, -7.0, 11.0])
     planes = np.zeros((count, 6, 5), np.int16)
     planes[count - 1, 1, 3] = 1000
-    world = first + 3 * 0.75 * x + 1 * 0.5 * y + (count - 1) * 3.0 * np.cross(x, y)
-    outcome = converted(mosaic_dataset(planes, first, orientation, 3.0), tmp_path)
+    world = first + 3 * 0.75 * x + 1 * 0.5 * y + (count - 1) * step * np.cross(x, y)
+    outcome = converted(mosaic_dataset(planes, first, orientation, step), tmp_path)
     ((k, j, i),) = np.argwhere(outcome.arrays[0] == 1000)
     found = np.array(outcome.description.image.affine) @ [i, j, k, 1]
     np.testing.assert_allclose(found[:3], world * [-1, -1, 1], atol=1e-6)
@@ -416,6 +440,43 @@ def test_i09_frames_in_fragments_with_and_without_offset_tables(tmp_path, fragme
     ds["PixelData"].is_undefined_length = True
     outcome = converted(ds, tmp_path, JPEG2000Lossless)
     np.testing.assert_array_equal(outcome.arrays[0], planes)
+
+
+def _fragmented(frames: list[bytes], cut: int, table: list[int] | None) -> bytes:
+    """Encapsulated pixel data of two fragments a frame, the first ``cut`` bytes long."""
+    data, starts = b"", []
+    for frame in frames:
+        starts.append(len(data))
+        even = frame + b"\0" * (len(frame) % 2)
+        for fragment in (even[:cut], even[cut:]):
+            data += b"\xfe\xff\x00\xe0" + len(fragment).to_bytes(4, "little") + fragment
+    offsets = b"".join(start.to_bytes(4, "little") for start in (starts if table is None else table))
+    return b"\xfe\xff\x00\xe0" + len(offsets).to_bytes(4, "little") + offsets + data
+
+
+@pytest.mark.parametrize(
+    ("table", "code"),
+    [(None, None), ([], "corrupt"), ([0, 4, 8, 12], "corrupt"), ([0, 0, 0, 0], "corrupt"), ([0], "corrupt")],
+    ids=["right", "none", "wrong", "zeros", "short"],
+)
+def test_i09_the_basic_offset_table_tells_frames_that_nothing_else_does(tmp_path, table, code):
+    planes = stored_planes(4, 32, 32)
+    ds = stack(planes)  # two bytes of a codestream are no sign of its start
+    ds.PixelData = _fragmented([_j2k(plane) for plane in planes], 2, table)
+    ds["PixelData"].is_undefined_length = True
+    save(ds, tmp_path / "x.dcm", JPEG2000Lossless)
+    if code:
+        assert code_of(tmp_path) == code
+    else:
+        np.testing.assert_array_equal(convert(CONVERTER, one(tmp_path)).arrays[0], planes)
+
+
+def test_i09_run_lengths_without_an_offset_table(tmp_path):
+    planes = stored_planes(4, 16, 16)
+    ds = stack(planes)
+    ds.PixelData = encapsulate([_rle(plane) for plane in planes], has_bot=False)
+    ds["PixelData"].is_undefined_length = True
+    np.testing.assert_array_equal(converted(ds, tmp_path, RLELossless).arrays[0], planes)
 
 
 def test_i09_fragments_that_make_no_whole_frames_are_refused(tmp_path):
@@ -483,6 +544,7 @@ def test_i13_cine_is_an_image_in_time(tmp_path):
         ({"FrameTime": None, "FrameIncrementPointer": None}, None),
         ({"FrameIncrementPointer": tag_for_keyword("FrameTimeVector"), "FrameTimeVector": [0, 20, 20]}, 0.02),
         ({"FrameIncrementPointer": tag_for_keyword("FrameTimeVector"), "FrameTimeVector": [0, 20, 30]}, None),
+        ({"FrameIncrementPointer": tag_for_keyword("FrameTimeVector"), "FrameTimeVector": [0, 20]}, None),
         ({"FrameIncrementPointer": tag_for_keyword("FrameTimeVector"), "CineRate": "25"}, None),
     ],
 )
