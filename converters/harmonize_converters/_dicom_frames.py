@@ -86,8 +86,10 @@ def frame_headers(header: Dataset) -> Iterator[Dataset]:
         if tag not in left_out:
             base[tag] = header.get_item(tag)  # as it lies: what reads it converts it or says why not
     common = {name: item for name in MACROS if shared and (item := _item(shared[0], name)) is not None}
+    implicit, little = header.original_encoding
     for index in range(frames):
         flat = Dataset()
+        flat.set_original_encoding(implicit, little, header.original_character_set)
         flat.update(base)
         own = each[index] if each else None
         for name, elements in MACROS.items():
@@ -108,7 +110,11 @@ def _item(groups: Dataset, name: str) -> Dataset | None:
 
 def _copy(item: Dataset, elements: Mapping[str, str], flat: Dataset) -> None:
     for name, target in elements.items():
-        _set(flat, target, item, name)
+        tag = tag_for_keyword(name)
+        if name != target or tag is None:
+            _set(flat, target, item, name)
+        elif tag in item:
+            flat[tag] = item.get_item(tag)  # as it lies
     direction = _item(item, "DiffusionGradientDirectionSequence") if "DiffusionDirectionality" in elements else None
     if direction is not None:
         _set(flat, "DiffusionGradientOrientation", direction, "DiffusionGradientOrientation")

@@ -165,6 +165,14 @@ def test_i05_a_bright_voxel_is_found_at_its_place_in_every_order_of_frames(tmp_p
         np.testing.assert_allclose(found[:3], world * [-1, -1, 1], atol=1e-9)
 
 
+def test_i05_names_are_read_in_their_character_set(tmp_path):
+    changes = {"SpecificCharacterSet": "ISO_IR 144", "PatientName": "Люкceмбypг", "PatientID": None}
+    write_series(tmp_path / "single", stored_planes(1), **changes)
+    single = CONVERTER.describe(one(tmp_path / "single")).identity
+    multi = converted(stack(stored_planes(3), **changes), tmp_path / "multi").described.identity
+    assert multi.subject == single.subject == "Люкceмбypг"
+
+
 def test_i05_a_macro_of_the_frame_stands_for_the_shared_one(tmp_path):
     planes = stored_planes(3)
     frames = [at([0, 0, 2.0 * k]) for k in range(3)]
