@@ -147,6 +147,8 @@ def pixels_of(header: FileDataset, size: int) -> PixelFormat:
     single = not has_groups(header) and n_frames(header) == 1
     if single and any(value_of(header, tag) is None for tag in _PLACE):
         _check_color_first(header)
+        if whole(header, "Rows") is None:
+            raise ConversionError("no_data", "An image object without pixels.", "Rows")
         raise ConversionError("unsupported_geometry")
     return pixel_format(header, size)
 
