@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import generate_frames
+from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
+    JPEG2000Lossless,
     MRImageStorage,
     UltrasoundMultiFrameImageStorage,
 )
 
-from converters.conformance import code_of_refusal, only_source
+from converters.conformance import Outcome, code_of_refusal, convert, only_source
 from harmonize_converters.contract import Description
 from harmonize_converters.dicom import DicomConverter
 
@@ -227,3 +230,46 @@ def array(description: Description, stored: np.ndarray) -> np.ndarray:
     slopes = np.array(image.slopes).reshape(-1, 1, 1)
     intercepts = np.array(image.intercepts).reshape(-1, 1, 1)
     return (stored * slopes + intercepts).reshape(image.shape).T
+
+
+def stack(planes: np.ndarray, order: list[int] | None = None, **changes) -> Dataset:
+    """The series of ``write_series`` as one enhanced object, its frames in the order given."""
+    order = order or list(range(len(planes)))
+    return enhanced_dataset(planes[order], [at([-10.0, -20.0, 100.0 + 2.5 * k]) for k in order], **changes)
+
+
+def converted(ds: Dataset, folder: Path, syntax: str = ExplicitVRLittleEndian) -> Outcome:
+    """One file converted."""
+    save(ds, folder / "x.dcm", syntax)
+    return convert(CONVERTER, one(folder))
+
+
+def refused(ds: Dataset, folder: Path) -> str:
+    """The code with which one file is refused."""
+    save(ds, folder / "x.dcm")
+    return code_of(folder)
+
+
+def rle_frame(plane: np.ndarray) -> bytes:
+    """A plane as one RLE frame."""
+    return RLELosslessEncoder.encode(
+        plane.astype("<i2").tobytes(),
+        rows=plane.shape[0],
+        columns=plane.shape[1],
+        samples_per_pixel=1,
+        bits_allocated=16,
+        bits_stored=12,
+        pixel_representation=1,
+        photometric_interpretation="MONOCHROME2",
+        number_of_frames=1,
+        encoding_plugin="pydicom",
+    )
+
+
+def j2k_frame(plane: np.ndarray) -> bytes:
+    """A plane as one lossless JPEG 2000 frame."""
+    ds = slice_dataset(plane, 1, 0.0)
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.compress(JPEG2000Lossless, generate_instance_uid=False)
+    return next(generate_frames(ds.PixelData, number_of_frames=1))

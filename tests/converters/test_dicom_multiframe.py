@@ -1,4 +1,4 @@
-"""Multi-frame DICOM objects made by hand: enhanced (functional groups) and classic (FIDELITY I05, I13)."""
+"""Enhanced multi-frame DICOM objects made by hand: functional groups to volumes (FIDELITY I05)."""
 
 from __future__ import annotations
 
@@ -10,21 +10,17 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate, encapsulate_extended
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    NuclearMedicineImageStorage,
     RLELossless,
-    SecondaryCaptureImageStorage,
 )
 
-from converters.conformance import ConverterConformance, Outcome, convert, find, head, sources_in
+from converters.conformance import ConverterConformance, convert, find, head, sources_in
 from converters.dicom_files import (
     AXIAL,
     CONVERTER,
@@ -32,40 +28,24 @@ from converters.dicom_files import (
     at,
     cine_dataset,
     code_of,
-    csa_header,
+    converted,
     enhanced_dataset,
     mosaic_dataset,
     one,
+    refused,
+    rle_frame,
     save,
-    slice_dataset,
+    stack,
     stored_planes,
     write_series,
 )
-from harmonize_converters import _dicom_planes
 from harmonize_converters._dicom_frames import n_frames
 from harmonize_converters._dicom_header import read_dataset
 from harmonize_converters._dicom_kinds import Kind, members
-from harmonize_converters._dicom_pixels import PixelFormat
 from harmonize_converters.contract import ConversionError, SourceFiles
 
 PYDICOM_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 OBLIQUE = [0.8, 0.6, 0.0, 0.0, 0.0, -1.0]
-
-
-def stack(planes: np.ndarray, order: list[int] | None = None, **changes) -> Dataset:
-    """The series of ``write_series`` as one enhanced object, its frames in the order given."""
-    order = order or list(range(len(planes)))
-    return enhanced_dataset(planes[order], [at([-10.0, -20.0, 100.0 + 2.5 * k]) for k in order], **changes)
-
-
-def converted(ds: Dataset, folder: Path, syntax: str = ExplicitVRLittleEndian) -> Outcome:
-    save(ds, folder / "x.dcm", syntax)
-    return convert(CONVERTER, one(folder))
-
-
-def refused(ds: Dataset, folder: Path) -> str:
-    save(ds, folder / "x.dcm")
-    return code_of(folder)
 
 
 def diffusion(b: float, direction: list[float] | None = None, kind: str | None = None) -> dict:
@@ -88,7 +68,7 @@ class TestConformance(ConverterConformance):
         planes = stored_planes(6, 16, 16)
         save(stack(planes[:4], [2, 0, 3, 1]), tmp_path / "enhanced" / "x.dcm")
         compressed = stack(planes[:3], [2, 0, 1])
-        frames = [_rle(planes[k]) for k in (2, 0, 1)]
+        frames = [rle_frame(planes[k]) for k in (2, 0, 1)]
         compressed.PixelData = encapsulate(frames)
         compressed["PixelData"].is_undefined_length = True
         save(compressed, tmp_path / "rle" / "x.dcm", RLELossless)
@@ -119,23 +99,6 @@ class TestConformance(ConverterConformance):
                 frames = [k for k in frames if str(per[k].MREchoSequence[0].EffectiveEchoTime) == value]
             frames = sorted(frames, key=lambda k: per[k].PlanePositionSequence[0].ImagePositionPatient[2])
         return [ds.pixel_array[list(frames)]]
-
-
-def _rle(plane: np.ndarray) -> bytes:
-    from pydicom.pixels.encoders.base import RLELosslessEncoder
-
-    return RLELosslessEncoder.encode(
-        plane.astype("<i2").tobytes(),
-        rows=plane.shape[0],
-        columns=plane.shape[1],
-        samples_per_pixel=1,
-        bits_allocated=16,
-        bits_stored=12,
-        pixel_representation=1,
-        photometric_interpretation="MONOCHROME2",
-        number_of_frames=1,
-        encoding_plugin="pydicom",
-    )
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian])
@@ -405,116 +368,6 @@ def test_i05_enhanced_without_functional_groups_is_refused(tmp_path):
     assert code_of(tmp_path) == "unsupported_multiframe"
 
 
-def _j2k(plane: np.ndarray) -> bytes:
-    ds = slice_dataset(plane, 1, 0.0)
-    ds.file_meta = pydicom.dataset.FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.compress(JPEG2000Lossless, generate_instance_uid=False)
-    return next(pydicom.encaps.generate_frames(ds.PixelData, number_of_frames=1))
-
-
-@pytest.mark.parametrize("orientation", [AXIAL, OBLIQUE], ids=["axial", "oblique"])
-@pytest.mark.parametrize(("count", "step"), [(1, 3.0), (2, 3.0), (4, -3.0), (7, 3.0), (7, -3.0)])
-def test_i05_a_bright_voxel_of_a_mosaic_is_found_at_its_place(tmp_path, orientation, count, step):
-    x, y = np.array(orientation[:3], float), np.array(orientation[3:], float)
-    first = np.array([5.0, -7.0, 11.0])
-    planes = np.zeros((count, 6, 5), np.int16)
-    planes[count - 1, 1, 3] = 1000
-    world = first + 3 * 0.75 * x + 1 * 0.5 * y + (count - 1) * step * np.cross(x, y)
-    outcome = converted(mosaic_dataset(planes, first, orientation, step), tmp_path)
-    ((k, j, i),) = np.argwhere(outcome.arrays[0] == 1000)
-    found = np.array(outcome.description.image.affine) @ [i, j, k, 1]
-    np.testing.assert_allclose(found[:3], world * [-1, -1, 1], atol=1e-6)
-
-
-def test_i05_a_mosaic_numbered_in_reverse_is_refused(tmp_path):
-    ds = mosaic_dataset(stored_planes(4), [0, 0, 0], AXIAL, 3.0)
-    csa = csa_header(NumberOfImagesInMosaic=[4], SliceNormalVector=[0, 0, 1], ProtocolSliceNumber=[3])
-    ds[0x00291010].value = csa
-    assert refused(ds, tmp_path) == "unsupported_multiframe"
-
-
-@pytest.mark.parametrize("fragments", [1, 3])
-@pytest.mark.parametrize("table", ["none", "basic", "extended"])
-def test_i09_frames_in_fragments_with_and_without_offset_tables(tmp_path, fragments, table):
-    planes = stored_planes(4, 32, 32)
-    order = [2, 0, 3, 1]
-    ds = stack(planes, order)
-    frames = [_j2k(planes[k]) for k in order]
-    if table == "extended":
-        ds.PixelData, ds.ExtendedOffsetTable, ds.ExtendedOffsetTableLengths = encapsulate_extended(frames)
-    else:
-        ds.PixelData = encapsulate(frames, fragments_per_frame=fragments, has_bot=table == "basic")
-    ds["PixelData"].is_undefined_length = True
-    outcome = converted(ds, tmp_path, JPEG2000Lossless)
-    np.testing.assert_array_equal(outcome.arrays[0], planes)
-
-
-def _fragmented(frames: list[bytes], cut: int, table: list[int] | None) -> bytes:
-    """Encapsulated pixel data of two fragments a frame, the first ``cut`` bytes long."""
-    data, starts = b"", []
-    for frame in frames:
-        starts.append(len(data))
-        even = frame + b"\0" * (len(frame) % 2)
-        for fragment in (even[:cut], even[cut:]):
-            data += b"\xfe\xff\x00\xe0" + len(fragment).to_bytes(4, "little") + fragment
-    offsets = b"".join(start.to_bytes(4, "little") for start in (starts if table is None else table))
-    return b"\xfe\xff\x00\xe0" + len(offsets).to_bytes(4, "little") + offsets + data
-
-
-@pytest.mark.parametrize(
-    ("table", "code"),
-    [(None, None), ([], "corrupt"), ([0, 4, 8, 12], "corrupt"), ([0, 0, 0, 0], "corrupt"), ([0], "corrupt")],
-    ids=["right", "none", "wrong", "zeros", "short"],
-)
-def test_i09_the_basic_offset_table_tells_frames_that_nothing_else_does(tmp_path, table, code):
-    planes = stored_planes(4, 32, 32)
-    ds = stack(planes)  # two bytes of a codestream are no sign of its start
-    ds.PixelData = _fragmented([_j2k(plane) for plane in planes], 2, table)
-    ds["PixelData"].is_undefined_length = True
-    save(ds, tmp_path / "x.dcm", JPEG2000Lossless)
-    if code:
-        assert code_of(tmp_path) == code
-    else:
-        np.testing.assert_array_equal(convert(CONVERTER, one(tmp_path)).arrays[0], planes)
-
-
-def test_i09_run_lengths_without_an_offset_table(tmp_path):
-    planes = stored_planes(4, 16, 16)
-    ds = stack(planes)
-    ds.PixelData = encapsulate([_rle(plane) for plane in planes], has_bot=False)
-    ds["PixelData"].is_undefined_length = True
-    np.testing.assert_array_equal(converted(ds, tmp_path, RLELossless).arrays[0], planes)
-
-
-def test_i09_fragments_that_make_no_whole_frames_are_refused(tmp_path):
-    planes = stored_planes(4, 32, 32)
-    ds = stack(planes)
-    ds.PixelData = encapsulate([_j2k(plane) for plane in planes[:3]], has_bot=False)
-    ds["PixelData"].is_undefined_length = True
-    save(ds, tmp_path / "a" / "x.dcm", JPEG2000Lossless)
-    assert code_of(tmp_path / "a") == "corrupt"
-    ds.PixelData = encapsulate([_j2k(plane) for plane in planes] + [_j2k(planes[0])])
-    ds["PixelData"].is_undefined_length = True
-    save(ds, tmp_path / "b" / "x.dcm", JPEG2000Lossless)
-    assert code_of(tmp_path / "b") == "corrupt"
-
-
-def test_i05_few_frames_are_in_memory(tmp_path, monkeypatch):
-    """No read takes more bytes than one frame's, however many there are."""
-    source = TestConformance.large_source.__wrapped__(TestConformance(), tmp_path)
-    sizes: list[int] = []
-    read = _dicom_planes.PlaneFile._read
-
-    def counted(self, offset, length):
-        sizes.append(length)
-        return read(self, offset, length)
-
-    monkeypatch.setattr(_dicom_planes.PlaneFile, "_read", counted)
-    outcome = convert(CONVERTER, source, 1)
-    assert (outcome.blocks, len(sizes), max(sizes)) == (40, 40, 256 * 256 * 2)
-
-
 @given(order=st.permutations(list(range(12))))
 @settings(max_examples=15, deadline=None)
 def test_i05_any_order_of_frames_gives_one_image(tmp_path_factory, order):
@@ -530,84 +383,6 @@ def test_i05_any_order_of_frames_gives_one_image(tmp_path_factory, order):
     save(enhanced_dataset(planes[order], frames), folder / "x.dcm")
     first, second = (convert(CONVERTER, source) for source in sources_in(CONVERTER, folder))
     np.testing.assert_array_equal(np.concatenate([first.arrays[0], second.arrays[0]]), planes)
-
-
-def test_i13_cine_is_an_image_in_time(tmp_path):
-    planes = stored_planes(5)
-    outcome = converted(cine_dataset(planes), tmp_path)
-    image = outcome.description.image
-    assert (image.axes, image.shape) == (("t", "y", "x"), planes.shape)
-    assert (image.affine, image.affine_source, image.orientation) == (None, "unknown", None)
-    assert (image.spacing_mm, image.spacing_source) == (None, "unknown")
-    assert image.time_step_s == 0.04
-    assert outcome.description.flags == ("geometry_unknown",)
-    np.testing.assert_array_equal(outcome.arrays[0], planes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "step"),
-    [
-        ({"FrameTime": "0"}, None),
-        ({"FrameTime": None, "FrameIncrementPointer": None, "CineRate": "25"}, 0.04),
-        ({"FrameTime": None, "FrameIncrementPointer": None}, None),
-        ({"FrameIncrementPointer": tag_for_keyword("FrameTimeVector"), "FrameTimeVector": [0, 20, 20]}, 0.02),
-        ({"FrameIncrementPointer": tag_for_keyword("FrameTimeVector"), "FrameTimeVector": [0, 20, 30]}, None),
-        ({"FrameIncrementPointer": tag_for_keyword("FrameTimeVector"), "FrameTimeVector": [0, 20]}, None),
-        ({"FrameIncrementPointer": tag_for_keyword("FrameTimeVector"), "CineRate": "25"}, None),
-    ],
-)
-def test_i13_the_time_step_of_a_cine(tmp_path, changes, step):
-    assert converted(cine_dataset(stored_planes(3), **changes), tmp_path).description.image.time_step_s == step
-
-
-def region(**changes) -> Dataset:
-    """An ultrasound region in tissue, 0.2 mm by 0.3 mm (PS3.3 C.8.5.5)."""
-    item = Dataset()
-    item.RegionSpatialFormat, item.PhysicalUnitsXDirection, item.PhysicalUnitsYDirection = 1, 3, 3
-    item.PhysicalDeltaX, item.PhysicalDeltaY = 0.02, -0.03
-    for name, value in changes.items():
-        setattr(item, name, value)
-    return item
-
-
-@pytest.mark.parametrize(
-    ("changes", "spacing", "source"),
-    [
-        ({"PixelSpacing": [0.5, 0.75]}, (0.75, 0.5), "pixel_spacing"),
-        ({"ImagerPixelSpacing": [0.5, 0.75]}, (0.75, 0.5), "imager_pixel_spacing"),
-        ({"SequenceOfUltrasoundRegions": [region()]}, (0.2, 0.3), "ultrasound_regions"),
-        ({"SequenceOfUltrasoundRegions": [region(), region(RegionSpatialFormat=3)]}, (0.2, 0.3), "ultrasound_regions"),
-        ({"SequenceOfUltrasoundRegions": [region(), region(PhysicalDeltaX=0.05)]}, None, "unknown"),
-        ({"SequenceOfUltrasoundRegions": [region(PhysicalUnitsXDirection=4)]}, None, "unknown"),
-    ],
-)
-def test_i10_the_spacing_of_a_cine_has_its_source(tmp_path, changes, spacing, source):
-    image = converted(cine_dataset(stored_planes(3), **changes), tmp_path).description.image
-    assert image.spacing_mm == (None if spacing is None else pytest.approx(spacing))
-    assert image.spacing_source == source
-
-
-@pytest.mark.parametrize(
-    ("changes", "code"),
-    [
-        ({"PixelSpacing": [0, 1]}, "invalid_header"),
-        ({"BurnedInAnnotation": None}, "quarantined_burned_in_risk"),
-        ({"BurnedInAnnotation": "YES"}, "quarantined_burned_in"),
-        ({"SOPClassUID": NuclearMedicineImageStorage, "FrameIncrementPointer": 0x00540080}, "unsupported_multiframe"),
-        ({"SOPClassUID": SecondaryCaptureImageStorage, "FrameIncrementPointer": None}, "unsupported_multiframe"),
-        ({"FrameIncrementPointer": tag_for_keyword("SliceLocationVector")}, "unsupported_multiframe"),
-        ({"ImagePositionPatient": [0, 0, 0]}, "unsupported_multiframe"),
-        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "unsupported_photometric"),
-    ],
-)
-def test_i13_frames_that_are_no_times_are_refused(tmp_path, changes, code):
-    assert refused(cine_dataset(stored_planes(3), **changes), tmp_path) == code
-
-
-def test_i13_two_clips_of_one_series_are_two_images(tmp_path):
-    for name in ("a", "b"):
-        save(cine_dataset(stored_planes(3)), tmp_path / f"{name}.dcm")
-    assert [len(source.files) for source in sources_in(CONVERTER, tmp_path)] == [1, 1]
 
 
 def test_i05_multiframe_files_of_pydicom_are_refused_by_name():
@@ -628,12 +403,3 @@ def test_i05_multiframe_files_of_pydicom_are_refused_by_name():
     # All are colour, doses or segmentations; test_dicom_real compares those of one frame.
     assert set(codes.values()) == {"unsupported_photometric", "unsupported_sop_class"}
     assert {"examples_ybr_color.dcm", "SC_rgb_rle_2frame.dcm", "rtdose.dcm"} <= set(codes)
-
-
-def test_i09_a_frame_number_that_is_not_there(tmp_path):
-    save(stack(stored_planes(3)), tmp_path / "x.dcm")
-    (file,) = find(tmp_path)
-    expected = PixelFormat(6, 5, 16, 12, True, "MONOCHROME2", str(ExplicitVRLittleEndian), False)
-    with _dicom_planes.PlaneFiles([file]) as planes, pytest.raises(ConversionError) as caught:
-        planes.plane(0, 3, expected)
-    assert caught.value.code == "source_changed"
