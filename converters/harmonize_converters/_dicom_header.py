@@ -9,13 +9,17 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import dcmread
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from harmonize_converters.contract import HEAD_BYTES, ConversionError
@@ -40,16 +44,23 @@ def quiet() -> Iterator[None]:
         logger.disabled = disabled
 
 
-def read_dataset(path: Path, tags: Iterable[str], *, pixels: bool = False) -> FileDataset:
-    """The elements named by ``tags`` of one file. Raises ``ConversionError``."""
+def read_dataset(path: Path, tags: Iterable[str | int]) -> FileDataset:
+    """The elements named by ``tags`` of one file, pixels left out. Raises ``ConversionError``."""
     try:
         opened = path.open("rb")
     except OSError:
         raise ConversionError("unreadable_file") from None
-    with opened, quiet():
+    with opened, parsing(opened):
+        return dcmread(opened, stop_before_pixels=True, specific_tags=[Tag(tag) for tag in tags])
+
+
+@contextmanager
+def parsing(opened: BinaryIO) -> Iterator[None]:
+    """Around ``dcmread``: a deflated data set too large is refused, and only ``ConversionError`` comes out."""
+    with quiet():
         try:
             _check_deflated(opened)
-            return dcmread(opened, stop_before_pixels=not pixels, specific_tags=list(tags))
+            yield
         except ConversionError:
             raise
         except InvalidDicomError:
@@ -82,8 +93,17 @@ def _check_deflated(opened: BinaryIO) -> None:
     opened.seek(0)
 
 
+@cache
+def _tag(name: str) -> BaseTag | None:
+    number = tag_for_keyword(name)
+    return None if number is None else Tag(number)
+
+
 def value_of(header: Dataset, name: str) -> object:
     """A value, None where absent or empty. Raises ``ConversionError`` where it cannot be converted."""
+    tag = _tag(name)
+    if tag is not None and tag not in header:  # most of what is asked of each of thousands of frames
+        return None
     try:
         with quiet():
             value = header.get(name)
@@ -91,6 +111,26 @@ def value_of(header: Dataset, name: str) -> object:
     except Exception:  # noqa: BLE001
         raise ConversionError("invalid_header", "", name) from None
     return None if value is None or value == "" or (isinstance(value, MultiValue) and not value) else value
+
+
+def items(header: Dataset, name: str) -> list[Dataset]:
+    """The items of a sequence, none where absent. Raises ``ConversionError``."""
+    value = value_of(header, name)
+    if value is None:
+        return []
+    if not isinstance(value, Sequence):
+        raise ConversionError("invalid_header", "A sequence would be right.", name)
+    return list(value)
+
+
+def element(header: Dataset, tag: int) -> object:
+    """The value of a (private) element by number, None where absent. Raises ``ConversionError``."""
+    try:
+        with quiet():
+            return header[tag].value if tag in header else None
+    # pydicom converts at access and raises anything; the texts quote the value.
+    except Exception:  # noqa: BLE001
+        raise ConversionError("invalid_header", "", f"({tag >> 16:04x},{tag & 0xFFFF:04x})") from None
 
 
 def meta_uid(header: FileDataset, name: str) -> UID:
@@ -104,7 +144,7 @@ def uid(text: str) -> UID:
         return UID(text)
 
 
-def numbers(header: FileDataset, name: str) -> tuple[float, ...] | None:
+def numbers(header: Dataset, name: str) -> tuple[float, ...] | None:
     """Finite numbers of one element, None where absent. Raises ``ConversionError`` for anything else."""
     value = value_of(header, name)
     if value is None:
@@ -118,7 +158,7 @@ def numbers(header: FileDataset, name: str) -> tuple[float, ...] | None:
     return found
 
 
-def number(header: FileDataset, name: str) -> float | None:
+def number(header: Dataset, name: str) -> float | None:
     """One finite number, None where absent."""
     found = numbers(header, name)
     if found is not None and len(found) != 1:
@@ -126,7 +166,7 @@ def number(header: FileDataset, name: str) -> float | None:
     return found[0] if found else None
 
 
-def whole(header: FileDataset, name: str) -> int | None:
+def whole(header: Dataset, name: str) -> int | None:
     """One whole number, None where absent."""
     found = number(header, name)
     if found is not None and not found.is_integer():
@@ -134,7 +174,7 @@ def whole(header: FileDataset, name: str) -> int | None:
     return None if found is None else int(found)
 
 
-def texts(header: FileDataset, name: str) -> tuple[str, ...]:
+def texts(header: Dataset, name: str) -> tuple[str, ...]:
     """The texts of one element, stripped; empty where absent."""
     value = value_of(header, name)
     if value is None:
@@ -145,13 +185,13 @@ def texts(header: FileDataset, name: str) -> tuple[str, ...]:
     return tuple(str(v).strip("\0 ") for v in many)
 
 
-def text(header: FileDataset, name: str) -> str | None:
+def text(header: Dataset, name: str) -> str | None:
     """One text, None where absent, blank or several."""
     found = texts(header, name)
     return found[0] if len(found) == 1 and found[0] else None
 
 
-def lenient_number(header: FileDataset, name: str, low: float, high: float) -> float | None:
+def lenient_number(header: Dataset, name: str, low: float, high: float) -> float | None:
     """A number within [low, high]; None otherwise. For what the volume can do without."""
     try:
         found = number(header, name)
@@ -160,7 +200,7 @@ def lenient_number(header: FileDataset, name: str, low: float, high: float) -> f
     return found if found is not None and low <= found <= high else None
 
 
-def lenient_text(header: FileDataset, name: str, pattern: str = r"[^\x00-\x1f\x7f]{1,64}") -> str | None:
+def lenient_text(header: Dataset, name: str, pattern: str = r"[^\x00-\x1f\x7f]{1,64}") -> str | None:
     """A text that matches ``pattern``; None otherwise. For what the volume can do without."""
     try:
         found = text(header, name)

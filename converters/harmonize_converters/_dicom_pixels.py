@@ -1,4 +1,4 @@
-"""One DICOM frame's stored values: sizes checked, decoded, unused bits dropped (FIDELITY I07-I09)."""
+"""How a DICOM file's pixels are stored: sizes checked, decoders named, unused bits dropped (FIDELITY I07-I09)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from itertools import takewhile
 
 import numpy as np
 from pydicom.dataset import FileDataset
-from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 from pydicom.uid import (
     HTJ2K,
@@ -26,14 +25,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from harmonize_converters._dicom_header import meta_uid, quiet, read_dataset, text, whole
-from harmonize_converters.contract import ConversionError, FoundFile
+from harmonize_converters._dicom_frames import n_frames
+from harmonize_converters._dicom_header import meta_uid, quiet, text, whole
+from harmonize_converters.contract import ConversionError
 
 TAGS = (
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel"),
     *("PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "LossyImageCompression"),
 )
-PIXEL_TAGS = ("PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 # One decoder each, whatever else is installed: the same file must give the same values everywhere.
 _J2K, _JPEG, _JPEG_LS, _RLE = (
     ("pylibjpeg", "pylibjpeg-openjpeg"),
@@ -41,7 +40,7 @@ _J2K, _JPEG, _JPEG_LS, _RLE = (
     ("pyjpegls", "pyjpegls"),
     ("pylibjpeg", "pylibjpeg-rle"),
 )
-_PLUGINS = {
+PLUGINS = {
     **dict.fromkeys([JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K], _J2K),
     **dict.fromkeys([JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1], _JPEG),
     **dict.fromkeys([JPEGLSLossless, JPEGLSNearLossless], _JPEG_LS),
@@ -109,29 +108,31 @@ def pixel_format(header: FileDataset, size: int) -> PixelFormat:
     )
     if declared.rows == 0 or declared.columns == 0:
         raise ConversionError("invalid_header", "Rows and Columns above zero would be right.")
-    encoded = _decoder(syntax).UID.is_encapsulated or syntax.is_deflated
+    encoded = decoder_of(syntax).UID.is_encapsulated or syntax.is_deflated
+    frames = n_frames(header)
     limit = max(_HUGE_PLANE, _COMPRESSION_LIMIT * size) if encoded else size
-    if declared.plane_bytes > limit:
-        far = encoded or declared.plane_bytes > _COMPRESSION_LIMIT * max(size, 1)
+    wanted = declared.plane_bytes if encoded else declared.plane_bytes * frames
+    if wanted > limit or frames > max(size, 1):
+        far = encoded or wanted > _COMPRESSION_LIMIT * max(size, 1)
         raise ConversionError("implausible_size" if far else "truncated")
     return declared
 
 
-def _decoder(syntax: UID) -> Decoder:
+def decoder_of(syntax: UID) -> Decoder:
     try:
         with quiet():
             decoder = get_decoder(syntax)
     except (NotImplementedError, ValueError):
         name = syntax.name if syntax.is_valid and not syntax.is_private and syntax.name != syntax else "not known"
         raise ConversionError("unsupported_transfer_syntax", f"Its name is: {name}.") from None
-    if syntax.is_encapsulated and _PLUGINS.get(syntax, ("", ""))[0] not in decoder.available_plugins:
-        raise ConversionError("unsupported_transfer_syntax", f"{syntax.name} needs {_PLUGINS[syntax][1]}.")
+    if syntax.is_encapsulated and PLUGINS.get(syntax, ("", ""))[0] not in decoder.available_plugins:
+        raise ConversionError("unsupported_transfer_syntax", f"{syntax.name} needs {PLUGINS[syntax][1]}.")
     return decoder
 
 
 def libraries(transfer_syntax: str) -> dict[str, str]:
     """Versions of what decodes a transfer syntax."""
-    names = ["pydicom", *({*_PLUGINS.get(UID(transfer_syntax), ())})]
+    names = ["pydicom", *({*PLUGINS.get(UID(transfer_syntax), ())})]
     found: dict[str, str] = {}
     for name in sorted(names):
         try:
@@ -141,61 +142,17 @@ def libraries(transfer_syntax: str) -> dict[str, str]:
     return found
 
 
-def read_plane(file: FoundFile, expected: PixelFormat) -> np.ndarray:
-    """The stored values (rows, columns) of one file. Raises ``ConversionError``."""
-    header = read_dataset(file.path, (*TAGS, *PIXEL_TAGS), pixels=True)
-    if pixel_format(header, file.size) != expected:
-        raise ConversionError("source_changed")
-    try:
-        data = header.get("PixelData")
-    # pydicom converts at access and raises anything on damaged data.
-    except Exception:  # noqa: BLE001
-        raise ConversionError("corrupt", "", "PixelData") from None
-    if not isinstance(data, bytes) or not data:
-        raise ConversionError("truncated", "There is no pixel data.", "PixelData")
-    syntax = UID(expected.transfer_syntax)
-    if syntax.is_encapsulated:
-        _check_codestream(data, syntax, expected)
-    elif len(data) < expected.plane_bytes:
-        raise ConversionError("truncated", f"{len(data)} of {expected.plane_bytes} bytes of pixels.", "PixelData")
-    elif len(data) >= 2 * expected.plane_bytes:
-        raise ConversionError("corrupt", "The pixel data hold more than the one frame declared.", "PixelData")
-    decoder = _decoder(syntax)
-    plugin = _PLUGINS.get(syntax, ("", ""))[0]
-    try:
-        with quiet():
-            values, _ = decoder.as_array(header, raw=True, index=0, decoding_plugin=plugin)
-    # Decoders of five libraries raise whatever damaged data lead to.
-    except Exception:  # noqa: BLE001
-        raise ConversionError("corrupt", "The decoder refuses the pixel data.", "PixelData") from None
-    except BaseException as error:
-        # A panic in the Rust code of pylibjpeg-rle is no Exception; all else (an interrupt) goes on.
-        if type(error).__name__ != "PanicException":
-            raise
-        raise ConversionError("corrupt", "The decoder refuses the pixel data.", "PixelData") from None
-    values = values.astype(values.dtype.newbyteorder("="), copy=False)
-    if values.shape != (expected.rows, expected.columns) or values.dtype != expected.dtype:
-        raise ConversionError("corrupt", "The decoder gives another size or type than declared.", "PixelData")
-    return drop_unused_bits(values, expected.bits_stored)
-
-
 def drop_unused_bits(values: np.ndarray, bits_stored: int) -> np.ndarray:
     """Clear (unsigned) or sign-extend (signed) the bits above BitsStored (PS3.5 8.1.1; overlays once)."""
     shift = 8 * values.dtype.itemsize - bits_stored
     return np.right_shift(np.left_shift(values, shift), shift) if shift else values
 
 
-def _check_codestream(data: bytes, syntax: UID, expected: PixelFormat) -> None:
-    """The size that a codestream declares must be the header's, before a decoder takes memory for it."""
-    try:
-        with quiet():
-            frame = get_frame(data, 0, number_of_frames=1)
-    # Damaged fragments raise ValueError, struct.error, IndexError and others.
-    except Exception:  # noqa: BLE001
-        raise ConversionError("corrupt", "The pixel data's fragments cannot be read.", "PixelData") from None
+def check_codestream(frame: bytes, syntax: UID, expected: PixelFormat) -> None:
+    """The size that a frame's codestream declares must be the header's, before a decoder takes memory for it."""
     if syntax == RLELossless:  # has no size of its own
         return
-    size = _j2k_size(frame) if _PLUGINS[syntax] is _J2K else _jpeg_size(frame)
+    size = _j2k_size(frame) if PLUGINS[syntax] is _J2K else _jpeg_size(frame)
     if size is None:
         raise ConversionError("corrupt", "The compressed frame has no header.", "PixelData")
     if size != (expected.rows, expected.columns):

@@ -1,14 +1,17 @@
-"""One DICOM file as a slice: what kind of object it is, where it lies, how its values are meant."""
+"""One frame of a DICOM file as a slice: what kind of object it is, where it lies, how its values are meant."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
-from harmonize_converters import _dicom_pixels, _dicom_subject
+from harmonize_converters import _dicom_cine, _dicom_frames, _dicom_pixels, _dicom_subject
+from harmonize_converters._dicom_cine import PlaneSpacing
+from harmonize_converters._dicom_frames import has_groups, n_frames
 from harmonize_converters._dicom_header import meta_uid, number, numbers, text, texts, uid, value_of, whole
 from harmonize_converters._dicom_pixels import PixelFormat, pixel_format
 from harmonize_converters.contract import ConversionError
@@ -16,13 +19,15 @@ from harmonize_converters.contract import ConversionError
 TIME_TAGS = ("TemporalPositionIdentifier", "TriggerTime", "FrameReferenceTime", "AcquisitionNumber")
 """What tells volumes at the same positions apart in time, the most specific first."""
 _OWN_TAGS = (
-    *("SOPClassUID", "Modality", "ImageType", "BurnedInAnnotation", "SharedFunctionalGroupsSequence"),
+    *("SOPClassUID", "Modality", "ImageType", "BurnedInAnnotation", *_dicom_frames.TAGS, *_dicom_cine.TAGS),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType", "Units"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "DiffusionBValue"),
-    *("TemporalResolution", "MRAcquisitionType", "ScanningSequence"),
+    *("DiffusionGradientOrientation", "DiffusionDirectionality"),
+    *("TemporalResolution", "MRAcquisitionType", "ScanningSequence", "EchoPlanarPulseSequence"),
 )
 TAGS = (*_OWN_TAGS, *TIME_TAGS, *_dicom_pixels.TAGS, *_dicom_subject.TAGS)
+_PLACE = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
 MODALITIES = {"CT": "ct", "MR": "mr", "PT": "pt"}
 # Image objects of PS3.4 B.5 that say "image" but whose pixels are no stored scan values.
 _NO_SCAN = ("Segmentation", "Parametric Map", "Presentation", "Dose")
@@ -35,24 +40,57 @@ class Meaning:
     modality: str
     unit: str | None
     padding: int | None
-    b_value: float | None
     time_step_s: float | None
+    spacing: PlaneSpacing | None = None
+    """That of a cine's frames; a slice with a place has it there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
-    """One plane: position and what must agree or vary along with it. Units as in DICOM (mm, LPS)."""
+class Diffusion:
+    """Diffusion weighting of a slice: s/mm2, and the gradient's direction (unit vector, LPS) where there is one."""
+
+    b_value: float | None
+    direction: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a plane lies, mm, LPS."""
 
     position: tuple[float, float, float]
     orientation: tuple[float, ...]
     pixel_spacing: tuple[float, ...]
     between: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The part of a mosaic frame that is one slice: its first row and column, and the size of the whole frame."""
+
+    row: int
+    column: int
+    frame_rows: int
+    frame_columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One plane: ``frame`` of its file (from 0), and what must agree or vary along with its place.
+
+    ``place`` is None for the frames of a cine object, which follow each other in time. ``tile`` is None
+    where the frame is the slice; ``pixels`` is the slice's format, not the frame's.
+    """
+
+    frame: int
+    place: Place | None
     times: tuple[float | None, ...]
+    diffusion: Diffusion
     slope: float
     intercept: float
     pixels: PixelFormat
     meaning: Meaning
     start: datetime | None
+    tile: Tile | None = None
 
 
 def is_directory(header: FileDataset) -> bool:
@@ -60,29 +98,68 @@ def is_directory(header: FileDataset) -> bool:
     return meta_uid(header, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
 
 
-def slice_of(header: FileDataset, size: int) -> Slice:
-    """A header to a slice, refusing every kind of object that is not one. Raises ``ConversionError``."""
-    _check_kind(header)
+def check_kind(header: FileDataset) -> None:
+    """Refuse every kind of object that is not an image of the kinds converted. Raises ``ConversionError``."""
+    sop_class = uid(text(header, "SOPClassUID") or meta_uid(header, "MediaStorageSOPClassUID"))
+    if not sop_class:
+        raise ConversionError("invalid_header", "The element is missing.", "SOPClassUID")
+    name = sop_class.name
+    if name == sop_class:
+        raise ConversionError("unsupported_sop_class", "Its SOP class is private or not known.")
+    if "Image Storage" not in name or any(word in name for word in _NO_SCAN if "For Presentation" not in name):
+        raise ConversionError("unsupported_sop_class", f"Its SOP class is: {name}.")
+    if "MOSAIC" in texts(header, "ImageType") and (has_groups(header) or n_frames(header) > 1):
+        raise ConversionError("unsupported_multiframe", "A mosaic of several frames.")
     if (text(header, "BurnedInAnnotation") or "").upper() == "YES":
         raise ConversionError("quarantined_burned_in")
+    if has_groups(header):
+        return
+    if name.startswith(("Enhanced", "Legacy Converted Enhanced")):
+        raise ConversionError("unsupported_multiframe", f"{name} without functional groups.")
+    if n_frames(header) > 1:
+        _check_color_first(header)
+        _dicom_cine.check(header, sop_class)
+
+
+def slice_of(header: Dataset, pixels: PixelFormat, frame: int = 0) -> Slice:
+    """A flat header (``frame_headers``) to the slice with a place that it describes. Raises ``ConversionError``."""
     orientation = numbers(header, "ImageOrientationPatient")
     position = numbers(header, "ImagePositionPatient")
     spacing = numbers(header, "PixelSpacing")
     if orientation is None or position is None or spacing is None:
+        raise ConversionError("unsupported_geometry")
+    if len(position) != 3:
+        raise ConversionError("invalid_header", "Three numbers would be right.", "ImagePositionPatient")
+    between = number(header, "SpacingBetweenSlices")
+    return _slice(header, pixels, frame, Place((position[0], position[1], position[2]), orientation, spacing, between))
+
+
+def cine_slices(header: Dataset, pixels: PixelFormat) -> list[Slice]:
+    """The frames of a cine object, which have no place."""
+    one = _slice(header, pixels, 0, None)
+    step = _dicom_cine.time_step(header)
+    one = replace(one, meaning=replace(one.meaning, time_step_s=step, spacing=_dicom_cine.plane_spacing(header)))
+    return [replace(one, frame=frame) for frame in range(n_frames(header))]
+
+
+def pixels_of(header: FileDataset, size: int) -> PixelFormat:
+    """``pixel_format``, after what would help first: an image without geometry is refused for its colour, if any."""
+    single = not has_groups(header) and n_frames(header) == 1
+    if single and any(value_of(header, tag) is None for tag in _PLACE):
         _check_color_first(header)
         if whole(header, "Rows") is None:
             raise ConversionError("no_data", "An image object without pixels.", "Rows")
         raise ConversionError("unsupported_geometry")
-    if len(position) != 3:
-        raise ConversionError("invalid_header", "Three numbers would be right.", "ImagePositionPatient")
-    pixels = pixel_format(header, size)
+    return pixel_format(header, size)
+
+
+def _slice(header: Dataset, pixels: PixelFormat, frame: int, place: Place | None) -> Slice:
     slope, intercept = _rescale(header)
     return Slice(
-        position=(position[0], position[1], position[2]),
-        orientation=orientation,
-        pixel_spacing=spacing,
-        between=number(header, "SpacingBetweenSlices"),
-        times=tuple(number(header, tag) for tag in TIME_TAGS),
+        frame=frame,
+        place=place,
+        times=tuple(_time(header, tag) for tag in TIME_TAGS),
+        diffusion=_diffusion(header),
         slope=slope,
         intercept=intercept,
         pixels=pixels,
@@ -90,39 +167,49 @@ def slice_of(header: FileDataset, size: int) -> Slice:
             modality=MODALITIES.get(text(header, "Modality") or "", "image"),
             unit=_unit(header),
             padding=_padding(header, pixels),
-            b_value=number(header, "DiffusionBValue"),
             time_step_s=_time_step(header),
         ),
         start=_dicom_subject.start(header),
     )
 
 
-def _check_kind(header: FileDataset) -> None:
-    sop_class = uid(text(header, "SOPClassUID") or meta_uid(header, "MediaStorageSOPClassUID"))
-    if not sop_class:
-        raise ConversionError("invalid_header", "The element is missing.", "SOPClassUID")
-    name = sop_class.name
-    if name == sop_class:
-        raise ConversionError("unsupported_sop_class", "Its SOP class is private or not known.")
-    frames = whole(header, "NumberOfFrames")
-    if "Image Storage" not in name or any(word in name for word in _NO_SCAN if "For Presentation" not in name):
-        raise ConversionError("unsupported_sop_class", f"Its SOP class is: {name}.")
-    if name.startswith(("Enhanced", "Legacy Converted Enhanced")) or (frames or 1) > 1:
-        raise ConversionError("unsupported_multiframe", f"{name}, {frames or 1} frames.")
-    if value_of(header, "SharedFunctionalGroupsSequence") is not None:
-        raise ConversionError("unsupported_multiframe", f"{name} with functional groups.")
-    if "MOSAIC" in texts(header, "ImageType"):
-        raise ConversionError("unsupported_multiframe", "A Siemens mosaic holds many slices in one frame.")
+def _time(header: Dataset, tag: str) -> float | None:
+    """The number of a time tag; FrameReferenceDateTime in milliseconds for FrameReferenceTime (PS3.3 C.7.6.16.2.2)."""
+    found = number(header, tag)
+    if found is None and tag == "FrameReferenceTime":
+        moment = _dicom_subject.moment(header, "FrameReferenceDateTime")
+        return None if moment is None else (moment - datetime(1970, 1, 1)).total_seconds() * 1000
+    return found
 
 
-def _check_color_first(header: FileDataset) -> None:
+def _diffusion(header: Dataset) -> Diffusion:
+    """DiffusionBValue and DiffusionGradientOrientation (PS3.3 C.8.13.5.9); no direction at b = 0."""
+    b_value = number(header, "DiffusionBValue")
+    if b_value is None and text(header, "DiffusionDirectionality") == "NONE":
+        b_value = 0.0
+    if b_value is not None and b_value < 0:
+        raise ConversionError("invalid_header", "Zero or more would be right.", "DiffusionBValue")
+    found = numbers(header, "DiffusionGradientOrientation") if b_value else None
+    return Diffusion(b_value, unit_vector(found or (), "DiffusionGradientOrientation"))
+
+
+def unit_vector(found: tuple[float, ...], where: str) -> tuple[float, float, float] | None:
+    """Three numbers as a direction; None for none or zeros. Raises ``ConversionError``."""
+    if not any(found):
+        return None
+    if len(found) != 3 or not abs(math.hypot(*found) - 1) <= 0.01:
+        raise ConversionError("invalid_header", "A unit vector would be right.", where)
+    return found[0], found[1], found[2]
+
+
+def _check_color_first(header: Dataset) -> None:
     """A colour photograph without geometry is refused for its colour: that is what would help first."""
     photometric = text(header, "PhotometricInterpretation")
     if photometric is not None and not photometric.startswith("MONOCHROME"):
         raise ConversionError("unsupported_photometric", "Only MONOCHROME1 and MONOCHROME2 are converted.")
 
 
-def _rescale(header: FileDataset) -> tuple[float, float]:
+def _rescale(header: Dataset) -> tuple[float, float]:
     if value_of(header, "ModalityLUTSequence") is not None:
         raise ConversionError("unsupported_rescale", "Values come through a Modality LUT.", "ModalityLUTSequence")
     slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
@@ -135,7 +222,7 @@ def _rescale(header: FileDataset) -> tuple[float, float]:
     return slope, intercept
 
 
-def _unit(header: FileDataset) -> str | None:
+def _unit(header: Dataset) -> str | None:
     """HU where CT says so or, being original, need not (PS3.3 C.8.2.1); Bq/ml where PET says so."""
     modality, declared = text(header, "Modality"), text(header, "RescaleType")
     if modality == "PT":
@@ -147,7 +234,7 @@ def _unit(header: FileDataset) -> str | None:
     return "HU" if declared == "HU" or (declared is None and original) else None
 
 
-def _padding(header: FileDataset, pixels: PixelFormat) -> int | None:
+def _padding(header: Dataset, pixels: PixelFormat) -> int | None:
     """PixelPaddingValue as a stored value, None where there is none."""
     padding, limit = whole(header, "PixelPaddingValue"), whole(header, "PixelPaddingRangeLimit")
     if padding is None:
@@ -166,12 +253,13 @@ def _padding(header: FileDataset, pixels: PixelFormat) -> int | None:
     return value
 
 
-def _time_step(header: FileDataset) -> float | None:
+def _time_step(header: Dataset) -> float | None:
     """Seconds from volume to volume, where a tag means just that.
 
     TemporalResolution does; RepetitionTime only in 2-D echo-planar series, which take one shot a slice.
     """
     milliseconds = number(header, "TemporalResolution")
-    if milliseconds is None and text(header, "MRAcquisitionType") == "2D" and "EP" in texts(header, "ScanningSequence"):
+    planar = "EP" in texts(header, "ScanningSequence") or text(header, "EchoPlanarPulseSequence") == "YES"
+    if milliseconds is None and text(header, "MRAcquisitionType") == "2D" and planar:
         milliseconds = number(header, "RepetitionTime")
     return milliseconds / 1000 if milliseconds is not None and 50 <= milliseconds <= 600_000 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date, datetime, time
 
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset
 
 from harmonize_converters._dicom_header import lenient_number, lenient_text
 from harmonize_converters._fields import calendar_date, pooled_age, whole_years
@@ -33,7 +33,7 @@ _DAYS = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
 _SEX = {"M": "male", "F": "female", "O": "other"}
 
 
-def acquisition(header: FileDataset) -> Acquisition:
+def acquisition(header: Dataset) -> Acquisition:
     """Acquisition from enumerated tags; what cannot be read or cannot be true is left out."""
 
     def seconds(name: str) -> float | None:
@@ -59,7 +59,7 @@ def acquisition(header: FileDataset) -> Acquisition:
     )
 
 
-def demographics(header: FileDataset) -> Demographics:
+def demographics(header: Dataset) -> Demographics:
     """Age in years (above 89 pooled), sex, weight and height."""
     sex = lenient_text(header, "PatientSex", "[MFO]")
     height_m = lenient_number(header, "PatientSize", 0.1, 2.8)
@@ -74,7 +74,7 @@ def demographics(header: FileDataset) -> Demographics:
     )
 
 
-def _age(header: FileDataset) -> float | None:
+def _age(header: Dataset) -> float | None:
     stated = lenient_text(header, "PatientAge", r"\d{3}[DWMY]")
     if stated:
         years = int(stated[:3]) / _DAYS[stated[3]]
@@ -84,7 +84,7 @@ def _age(header: FileDataset) -> float | None:
     return whole_years(born, at) if born and at else None
 
 
-def identity(header: FileDataset) -> Identity:
+def identity(header: Dataset) -> Identity:
     """The fields that identify, for the privacy step only."""
     return Identity(
         subject=lenient_text(header, "PatientID") or lenient_text(header, "PatientName", r"[^\x00-\x1f\x7f]{1,324}"),
@@ -95,17 +95,24 @@ def identity(header: FileDataset) -> Identity:
     )
 
 
-def start(header: FileDataset) -> datetime | None:
+def start(header: Dataset) -> datetime | None:
     """When the acquisition began, in the device's local time; date and time of one kind only."""
-    both = lenient_text(header, "AcquisitionDateTime", r"\d{14}.*")
-    if both and (day := _date(both[:8])) and (moment := _time(re.sub(r"[+-]\d{4}$", "", both[8:]))):
-        return datetime.combine(day, moment)
+    if both := moment(header, "AcquisitionDateTime"):
+        return both
     for kind in ("Acquisition", "Content", "Series", "Study"):
         day = _date(lenient_text(header, f"{kind}Date"))
-        moment = _time(lenient_text(header, f"{kind}Time"))
-        if day and moment:
-            return datetime.combine(day, moment)
+        at = _time(lenient_text(header, f"{kind}Time"))
+        if day and at:
+            return datetime.combine(day, at)
     return None
+
+
+def moment(header: Dataset, name: str) -> datetime | None:
+    """A DT element, to the second at least; its zone is dropped."""
+    both = lenient_text(header, name, r"\d{14}.*")
+    day = _date(both[:8]) if both else None
+    at = _time(re.sub(r"[+-]\d{4}$", "", both[8:])) if both else None
+    return datetime.combine(day, at) if day and at else None
 
 
 def _date(text: str | None) -> date | None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from harmonize_converters._dicom_slice import TIME_TAGS, Slice
+from harmonize_converters._dicom_slice import TIME_TAGS, Diffusion, Place, Slice
 from harmonize_converters.contract import ConversionError
 from harmonize_converters.geometry import Stack, same_positions, stack
 
@@ -52,56 +52,102 @@ def clusters(orientations: Sequence[tuple[float, ...] | None]) -> list[int]:
 
 
 def assemble(slices: Sequence[Slice], same: Same) -> Volume:
-    """Put slices in order (FIDELITY I01-I04). ``same`` compares the pixels of two slices, and is asked
+    """Put slices in order (FIDELITY I01-I05). ``same`` compares the pixels of two slices, and is asked
     only about slices at one place and time. Raises ``ConversionError``."""
     first = slices[0]
+    places = [s.place for s in slices if s.place is not None]
+    if not places:
+        return _cine(slices)
     for other in slices[1:]:
         _check_agree(first, other)
-    positions = np.array([s.position for s in slices])
+    for place in places[1:]:
+        _check_places(places[0], place)
+    lead = places[0]
+    positions = np.array([place.position for place in places])
     # The normal of the stack; ``stack`` checks that the cosines are right before they are used further.
-    head = stack(positions[:1], first.orientation, first.pixel_spacing)
-    normal = np.cross(first.orientation[:3], first.orientation[3:])
-    places = same_positions(positions, normal / np.linalg.norm(normal))
-    planes, n_times, step, dropped = _in_time(slices, places, same)
-    n_places = len(places)
+    head = stack(positions[:1], lead.orientation, lead.pixel_spacing)
+    normal = np.cross(lead.orientation[:3], lead.orientation[3:])
+    at = same_positions(positions, normal / np.linalg.norm(normal))
+    planes, n_times, step, dropped = _in_time(slices, at, same)
+    n_places = len(at)
     geometry = head
-    if n_places > 1 or first.between is not None:
-        geometry = stack(positions[planes[:n_places]], first.orientation, first.pixel_spacing, first.between)
+    if n_places > 1 or lead.between is not None:
+        geometry = stack(positions[planes[:n_places]], lead.orientation, lead.pixel_spacing, lead.between)
     ordered = tuple(planes[t * n_places + k] for t in range(n_times) for k in geometry.order)
     flags = ("duplicate_slices_dropped",) if dropped else ()
     return Volume(ordered, n_times, step, geometry, flags)
 
 
+def b_values(slices: Sequence[Slice], volume: Volume) -> tuple[float, ...] | None:
+    """The b-value of each time; None where there is no diffusion weighting: an anatomical image may say b = 0."""
+    found = [one.b_value for one in _weightings(slices, volume)]
+    return tuple(b or 0.0 for b in found) if any(found) else None
+
+
+def b_vectors(slices: Sequence[Slice], volume: Volume) -> tuple[tuple[float, float, float], ...] | None:
+    """Gradient directions (RAS) of each time, zero at b = 0; None unless every other time has one."""
+    found = _weightings(slices, volume)
+    if not any(one.b_value for one in found) or any(one.b_value and one.direction is None for one in found):
+        return None
+    # adding 0.0 makes minus zero zero
+    turned = ((0.0, 0.0, 0.0) if (d := one.direction) is None else (-d[0] + 0.0, -d[1] + 0.0, d[2]) for one in found)
+    return tuple(turned)
+
+
+def _weightings(slices: Sequence[Slice], volume: Volume) -> list[Diffusion]:
+    n_places = len(volume.planes) // volume.n_times
+    return [slices[index].diffusion for index in volume.planes[::n_places]]
+
+
+def _cine(slices: Sequence[Slice]) -> Volume:
+    """Frames without a place, which follow each other in time as they are stored (PS3.3 C.7.6.6)."""
+    order = tuple(sorted(range(len(slices)), key=lambda index: slices[index].frame))
+    geometry = Stack(order, None, None, None, ("geometry_unknown",))
+    return Volume(order, len(order), slices[0].meaning.time_step_s, geometry, ())
+
+
 def _check_agree(first: Slice, other: Slice) -> None:
     if first.pixels != other.pixels:
         raise ConversionError("inconsistent_series", "The slices differ in size, bits or compression.")
+    if first.meaning.padding != other.meaning.padding:
+        raise ConversionError("unsupported_rescale", "The slices differ in padding value.", "PixelPaddingValue")
+    if first.meaning != other.meaning:
+        raise ConversionError("inconsistent_series", "The slices differ in modality or unit.")
+    if (first.diffusion.b_value is None) != (other.diffusion.b_value is None):
+        raise ConversionError("inconsistent_series", "Some slices have a b-value and others none.")
+
+
+def _check_places(first: Place, other: Place) -> None:
     if clusters([first.orientation, other.orientation]) != [0, 0]:
         raise ConversionError("inconsistent_series", "The slices differ in orientation.")
     if first.pixel_spacing != other.pixel_spacing:
         raise ConversionError("inconsistent_series", "The slices differ in pixel spacing.")
-    if first.meaning.padding != other.meaning.padding:
-        raise ConversionError("unsupported_rescale", "The slices differ in padding value.", "PixelPaddingValue")
-    if first.meaning != other.meaning:
-        raise ConversionError("inconsistent_series", "The slices differ in modality, unit or b-value.")
 
 
 def _in_time(slices: Sequence[Slice], places: list[list[int]], same: Same) -> tuple[list[int], int, float | None, bool]:
-    """Slice indices in the order time, place; the number of times, the step in seconds, drops."""
+    """Slice indices in the order time, place; the number of times, the step in seconds, drops.
+
+    What tells times apart is the first of: a time tag, the diffusion weighting, a time tag with the weighting.
+    """
+    weightings = {(s.diffusion.b_value, s.diffusion.direction) for s in slices}
     if all(len(place) == 1 for place in places):
+        _check_weighting(len(weightings) == 1)
         return [place[0] for place in places], 1, None, False
-    for number, tag in enumerate(TIME_TAGS):
-        times = sorted({s.times[number] for s in slices} - {None}, key=float)  # type: ignore[arg-type]
-        if len(times) < 2 or any(s.times[number] is None for s in slices):
+    tags = range(len(TIME_TAGS))
+    candidates: list[tuple[int | None, bool]] = [(tag, False) for tag in tags]
+    if len(weightings) > 1:
+        candidates += [(None, True), *((tag, True) for tag in tags)]
+    for tag, weighted in candidates:
+        keys = [_time_key(one, tag, weighted) for one in slices]
+        rows = _cells(slices, places, keys, same)
+        if rows is None:
             continue
-        cells = [[[i for i in place if slices[i].times[number] == time] for place in places] for time in times]
-        if not all(cell for row in cells for cell in row):
-            continue
-        if not all(_one(slices, cell, same) for row in cells for cell in row):
-            continue
-        planes = [cell[0] for row in cells for cell in row]
-        step = _step(tag, [float(time) for time in times if time is not None], slices[0].meaning.time_step_s)
-        return planes, len(times), step, len(planes) < len(slices)
+        planes = [cell[0] for row in rows for cell in row]
+        times = sorted({time for s in slices if (time := s.times[tag]) is not None}) if tag is not None else []
+        step = None if weighted or tag is None else _step(TIME_TAGS[tag], times, slices[0].meaning.time_step_s)
+        return planes, len(rows), step, len(planes) < len(slices)
     if all(_one(slices, place, same) for place in places):
+        _check_weighting(len(weightings) == 1)
         return [place[0] for place in places], 1, None, True
     repeated = sum(len(place) > 1 for place in places)
     raise ConversionError(
@@ -109,11 +155,45 @@ def _in_time(slices: Sequence[Slice], places: list[list[int]], same: Same) -> tu
     )
 
 
+def _time_key(one: Slice, tag: int | None, weighted: bool) -> tuple[float, ...] | None:
+    """What a slice's time is told and ordered by; None where the slice does not say."""
+    time = one.times[tag] if tag is not None else 0.0
+    if time is None:
+        return None
+    return (time, one.diffusion.b_value or 0.0, *(one.diffusion.direction or ())) if weighted else (time,)
+
+
+def _cells(
+    slices: Sequence[Slice], places: list[list[int]], keys: Sequence[tuple[float, ...] | None], same: Same
+) -> list[list[list[int]]] | None:
+    """Slices by time and place, where the keys put one slice (and copies of it) into every cell."""
+    times = sorted({key for key in keys if key is not None})
+    if len(times) < 2 or None in keys:
+        return None
+    number = {key: t for t, key in enumerate(times)}
+    rows: list[list[list[int]]] = [[[] for _ in places] for _ in times]
+    for column, place in enumerate(places):
+        for index in place:
+            rows[number[keys[index]]][column].append(index)  # type: ignore[index] # None was ruled out above
+    if not all(cell for row in rows for cell in row):
+        return None
+    if any(len({slices[cell[0]].diffusion for cell in row}) > 1 for row in rows):
+        return None
+    return rows if all(_one(slices, cell, same) for row in rows for cell in row) else None
+
+
+def _check_weighting(one: bool) -> None:
+    if not one:
+        raise ConversionError("inconsistent_series", "The slices of one volume differ in diffusion weighting.")
+
+
 def _one(slices: Sequence[Slice], cell: list[int], same: Same) -> bool:
     """Whether all slices of a cell are copies of one."""
     first = slices[cell[0]]
     return all(
-        (slices[i].slope, slices[i].intercept) == (first.slope, first.intercept) and same(cell[0], i) for i in cell[1:]
+        (slices[i].slope, slices[i].intercept, slices[i].diffusion) == (first.slope, first.intercept, first.diffusion)
+        and same(cell[0], i)
+        for i in cell[1:]
     )
 
 

@@ -1,24 +1,30 @@
-"""DICOM: single-frame files of CT, MR, PET and other scans with a place in the patient, to volumes.
+"""DICOM: frames of CT, MR, PET and other scans with a place in the patient to volumes, cine objects to images in time.
 
-Multi-frame objects, mosaics, colour and images without plane position are refused by name (issue 4).
+The unit is a frame: a file and a frame number. A Siemens mosaic is a frame of many
+slices. Colour and single images without plane position are refused by name (issue 4).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset
 
 from harmonize_converters import _dicom_subject
-from harmonize_converters._dicom_header import PREFIX, PREFIX_AT, numbers, read_dataset, texts
-from harmonize_converters._dicom_pixels import libraries, read_plane
-from harmonize_converters._dicom_slice import TAGS, Slice, is_directory, slice_of
-from harmonize_converters._dicom_volume import Volume, assemble, clusters
+from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
+from harmonize_converters._dicom_header import PREFIX, PREFIX_AT, read_dataset, whole
+from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
+from harmonize_converters._dicom_mosaic import TAGS as MOSAIC_TAGS
+from harmonize_converters._dicom_mosaic import is_mosaic, mosaic_slices
+from harmonize_converters._dicom_pixels import libraries
+from harmonize_converters._dicom_planes import PlaneFiles
+from harmonize_converters._dicom_series import lenient_texts, series_sources
+from harmonize_converters._dicom_slice import TAGS, Slice, check_kind, cine_slices, pixels_of, slice_of
+from harmonize_converters._dicom_volume import Volume, assemble, b_values, b_vectors
 from harmonize_converters.contract import (
     Block,
     ConversionError,
@@ -31,22 +37,27 @@ from harmonize_converters.contract import (
 )
 from harmonize_schemas import Image
 
-# What no volume spans (FIDELITY I01). The subject is among them: careless de-identification gives
-# different subjects the same series UID.
-_SPLIT_TAGS = (
-    *("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID", "SOPClassUID", "Modality"),
-    *("Rows", "Columns", "PixelSpacing", "ImageType", "EchoTime", "EchoNumbers", "InversionTime", "FlipAngle"),
-    *("DiffusionBValue", "StackID", "KVP", "ConvolutionKernel", "NumberOfFrames"),
+_CONCATENATION = ("ConcatenationUID", "InConcatenationTotalNumber")
+_READ_TAGS: tuple[str | int, ...] = (
+    *dict.fromkeys((*TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS)),
+    *MOSAIC_TAGS,
 )
-_GROUP_TAGS = ("SeriesInstanceUID", "ImageOrientationPatient", *_SPLIT_TAGS)
-_READ_TAGS = tuple(dict.fromkeys((*TAGS, *_dicom_subject.RECIPE_TAGS)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Frames:
+    """The slices of one source, the file that each is in, and the flat header of the first."""
+
+    slices: tuple[Slice, ...]
+    files: tuple[int, ...]
+    first: Dataset
 
 
 class DicomConverter:
-    """Single-frame DICOM series to volumes (``converter`` contract)."""
+    """DICOM series and multi-frame objects to images (``converter`` contract)."""
 
     name = "dicom"
-    version = "1"
+    version = "2"
     suffixes = frozenset({".dcm", ".ima"})
 
     def recognize(self, head: bytes, name: str) -> bool:
@@ -54,36 +65,13 @@ class DicomConverter:
         return head[PREFIX_AT : PREFIX_AT + len(PREFIX)] == PREFIX
 
     def group(self, files: Sequence[FoundFile], siblings: Mapping[str, FoundFile]) -> list[SourceFiles]:
-        """One source a volume: a folder's slices of one series, split by what no volume spans."""
-        sources: list[SourceFiles] = []
-        series: dict[tuple[str, ...], list[tuple[FoundFile, tuple[float, ...] | None]]] = {}
-        for file in sorted(files, key=lambda f: f.key):
-            try:
-                header = read_dataset(file.path, _GROUP_TAGS)
-                if is_directory(header):
-                    continue
-                uid = _texts(header, "SeriesInstanceUID")
-            except ConversionError:
-                uid = ()
-            if not uid:  # described alone, where the reason is given
-                sources.append(SourceFiles(self.name, file.key, (file,), ("slice",)))
-                continue
-            folder = file.key.rpartition("/")[0]
-            split = tuple("\\".join(_texts(header, tag)) for tag in _SPLIT_TAGS)
-            orientation = _orientation(header)
-            series.setdefault((folder, uid[0], *split), []).append((file, orientation))
-        for (folder, uid_, *split_), members in series.items():
-            kinds = clusters([orientation for _, orientation in members])
-            for kind in sorted(set(kinds)):
-                of_kind = tuple(file for (file, _), k in zip(members, kinds, strict=True) if k == kind)
-                mark = hashlib.sha256("\0".join([*split_, str(kind)]).encode()).hexdigest()[:8]
-                key = f"{folder}/{uid_}-{mark}"
-                sources.append(SourceFiles(self.name, key, of_kind, ("slice",) * len(of_kind)))
-        return sources
+        """One source a volume: see ``series_sources``. Volumes of the same multi-frame files have a ``member``."""
+        return series_sources(self.name, files)
 
     def describe(self, source: SourceFiles) -> Described:
-        """Headers of all slices; pixels only of slices at one place and time, to tell copies apart."""
-        slices, volume, first = _assemble(source)
+        """Headers of all frames; pixels only of frames at one place and time, to tell copies apart."""
+        found, volume = _assemble(source)
+        slices, first = found.slices, found.first
         lead = slices[0]
         compressed = ("lossy_compression",) if lead.pixels.lossy else ()
         description = Description(
@@ -98,85 +86,112 @@ class DicomConverter:
         )
         starts = [s.start for s in slices if s.start is not None]
         identity: Identity = replace(_dicom_subject.identity(first), start=min(starts, default=None))
-        named = {tag: "\\".join(_texts(first, tag)) for tag in _dicom_subject.RECIPE_TAGS}
-        return Described(description, identity, {tag: found for tag, found in named.items() if found.strip("\0")})
+        named = {tag: "\\".join(lenient_texts(first, tag)) for tag in _dicom_subject.RECIPE_TAGS}
+        return Described(description, identity, {tag: text for tag, text in named.items() if text.strip("\0")})
 
     def read(self, source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
-        """Planes in the order t, z, each file opened once."""
-        slices, volume, _ = _assemble(source)
+        """Planes in the order t, z, decoded one at a time."""
+        found, volume = _assemble(source)
+        slices = found.slices
         if _image(slices, volume) != description.image:
             raise ConversionError("source_changed")
         pixels = slices[0].pixels
         at_once = max(1, block_bytes // pixels.plane_bytes)
-        for start in range(0, len(volume.planes), at_once):
-            indices = volume.planes[start : start + at_once]
-            samples = np.empty((len(indices), pixels.rows, pixels.columns), pixels.dtype)
-            for row, index in enumerate(indices):
-                samples[row] = read_plane(source.files[index], slices[index].pixels)
-            yield Block(None, start, samples)
+        with PlaneFiles(source.files) as planes:
+            for start in range(0, len(volume.planes), at_once):
+                indices = volume.planes[start : start + at_once]
+                samples = np.empty((len(indices), pixels.rows, pixels.columns), pixels.dtype)
+                for row, index in enumerate(indices):
+                    samples[row] = planes.slice(found.files[index], slices[index])
+                yield Block(None, start, samples)
 
     def annotations(self, source: SourceFiles, description: Description) -> Iterator[FoundAnnotation]:
         """None: images have no events."""
         return iter(())
 
 
-def _texts(header: FileDataset, tag: str) -> tuple[str, ...]:
-    """The texts of an element; one of their own for what cannot be read, so that a series stays together."""
-    try:
-        return texts(header, tag)
-    except ConversionError:
-        return ("\0",)
+def _assemble(source: SourceFiles) -> tuple[_Frames, Volume]:
+    found = _frames(source)
+    with PlaneFiles(source.files) as planes:
+
+        def same(a: int, b: int) -> bool:
+            one, other = (planes.slice(found.files[i], found.slices[i]) for i in (a, b))
+            return bool(np.array_equal(one, other))
+
+        return found, assemble(found.slices, same)
 
 
-def _orientation(header: FileDataset) -> tuple[float, ...] | None:
-    try:
-        return numbers(header, "ImageOrientationPatient")
-    except ConversionError:
-        return None
-
-
-def _assemble(source: SourceFiles) -> tuple[list[Slice], Volume, FileDataset]:
+def _frames(source: SourceFiles) -> _Frames:
+    """The frames of a source: all of its files', or those of its ``member``."""
     slices: list[Slice] = []
-    first: FileDataset | None = None
-    for file in source.files:
+    files: list[int] = []
+    kinds: list[Kind] = []
+    firsts: dict[Kind | None, Dataset] = {}
+    for number, file in enumerate(source.files):
         if file.size == 0:
             raise ConversionError("empty_file")
         header = read_dataset(file.path, _READ_TAGS)
-        first = first if first is not None else header
-        slices.append(slice_of(header, file.size))
-    if first is None:
+        check_kind(header)
+        pixels = pixels_of(header, file.size)
+        parts = whole(header, "InConcatenationTotalNumber")
+        if parts is not None and parts > len(source.files):
+            raise ConversionError("missing_file", f"{len(source.files)} of {parts} parts of a concatenation.")
+        if has_groups(header):
+            for frame, flat in enumerate(frame_headers(header)):
+                slices.append(slice_of(flat, pixels, frame))
+                kinds.append(kind_of(flat))
+                firsts.setdefault(kinds[-1], flat)
+        elif is_mosaic(header):
+            slices += mosaic_slices(header, pixels)
+        elif n_frames(header) > 1:
+            slices += cine_slices(header, pixels)
+        else:
+            slices.append(slice_of(header, pixels))
+        files += [number] * (len(slices) - len(files))
+        firsts.setdefault(None, header)
+    if not firsts:
         raise ConversionError("missing_file")
-
-    def same(a: int, b: int) -> bool:
-        planes = [read_plane(source.files[i], slices[i].pixels) for i in (a, b)]
-        return bool(np.array_equal(planes[0], planes[1]))
-
-    return slices, assemble(slices, same), first
+    if kinds and len(kinds) != len(slices):
+        raise ConversionError("inconsistent_series", "Some files have functional groups and others none.")
+    names = members(kinds) if kinds else [None] * len(slices)
+    own = [index for index, name in enumerate(names) if name == source.member]
+    if not own:
+        raise ConversionError("source_changed")
+    first = firsts[kinds[own[0]] if kinds else None]
+    return _Frames(tuple(slices[index] for index in own), tuple(files[index] for index in own), first)
 
 
 def _image(slices: Sequence[Slice], volume: Volume) -> Image:
     lead, geometry = slices[0], volume.geometry
     n_places = len(volume.planes) // volume.n_times
-    timed = volume.n_times > 1
+    flat = lead.meaning.spacing
+    timed, placed = volume.n_times > 1, lead.place is not None
     pairs = [(slices[i].slope, slices[i].intercept) for i in volume.planes]
     pairs = pairs[:1] if len(set(pairs)) == 1 else pairs
-    b_value = lead.meaning.b_value
     fields: dict[str, Any] = {
-        "axes": ("t", "z", "y", "x") if timed else ("z", "y", "x"),
-        "shape": (*((volume.n_times,) if timed else ()), n_places, lead.pixels.rows, lead.pixels.columns),
+        "axes": (*(("t",) if timed else ()), *(("z",) if placed else ()), "y", "x"),
+        "shape": (
+            *((volume.n_times,) if timed else ()),
+            *((n_places,) if placed else ()),
+            *(lead.pixels.rows, lead.pixels.columns),
+        ),
         "dtype": str(lead.pixels.dtype),
         "affine": geometry.affine,
         "affine_source": "plane_position" if geometry.affine is not None else "unknown",
-        "spacing_mm": geometry.spacing_mm,
-        "spacing_source": "affine" if geometry.spacing_mm is not None else "unknown",
+        "spacing_mm": flat.mm if flat is not None else geometry.spacing_mm,
+        "spacing_source": flat.source
+        if flat is not None
+        else "affine"
+        if geometry.spacing_mm is not None
+        else "unknown",
         "orientation": geometry.orientation,
         "slopes": tuple(slope for slope, _ in pairs),
         "intercepts": tuple(intercept for _, intercept in pairs),
         "unit": lead.meaning.unit,
         "padding_value": lead.meaning.padding,
         "time_step_s": volume.time_step_s,
-        # An anatomical image with b = 0 is no diffusion series.
-        "b_values_s_mm2": (b_value,) * volume.n_times if b_value else None,
+        "b_values_s_mm2": b_values(slices, volume),
+        "b_vectors_ras": b_vectors(slices, volume),
         "photometric": lead.pixels.photometric,
     }
     try:

@@ -31,13 +31,14 @@ class Stack:
     """Slices put in order.
 
     ``order`` holds indices into the positions given, from the first slice along the normal to the last.
-    ``affine`` is None where the step between slices is unknown. ``spacing_mm`` is for (i, j, k).
+    ``affine`` is None where the step between slices is unknown, ``orientation`` where
+    directions are. ``spacing_mm`` is for (i, j, k).
     """
 
     order: tuple[int, ...]
     affine: Affine | None
     spacing_mm: tuple[float, float, float] | None
-    orientation: str
+    orientation: str | None
     flags: tuple[str, ...]
 
 
@@ -179,6 +180,36 @@ def _even_step(points: np.ndarray, normal: np.ndarray) -> np.ndarray:
     if np.any(np.linalg.norm(off, axis=1) > tolerance * np.sqrt(2)):
         raise ConversionError("inconsistent_series", "The slices are shifted unevenly within their planes.")
     return np.asarray(step)
+
+
+def mosaic_positions(
+    position: Sequence[float],
+    orientation: Sequence[float],
+    pixel_spacing: Sequence[float],
+    shape: tuple[int, int],
+    tile_shape: tuple[int, int],
+    stacking: Sequence[float],
+    step: float,
+    count: int,
+) -> list[tuple[float, float, float]]:
+    """Positions (LPS, mm) of the first voxel of each slice of a Siemens mosaic.
+
+    ``position`` is ImagePositionPatient, that of the first pixel of a plane as large as the whole mosaic
+    (``shape``, rows and columns) whose centre is the first slice's: half the difference to a tile is added
+    (nibabel, doc/source/dicom/dicom_mosaic.rst). ``stacking`` is the unit vector from slice to slice.
+    Raises ``ConversionError`` where it is not along the normal of the planes.
+    """
+    normal = plane_normal(orientation)
+    along = np.asarray(stacking, dtype=np.float64)
+    if along.shape != (3,) or not abs(abs(along @ normal) - 1) <= COSINE_TOLERANCE:
+        raise ConversionError("invalid_header", "A vector along the normal would be right.", "SliceNormalVector")
+    cosines, spacing = np.asarray(orientation, dtype=np.float64), np.asarray(pixel_spacing, dtype=np.float64)
+    if spacing.shape != (2,):
+        raise ConversionError("invalid_header", "Two spacings above zero would be right.", "PixelSpacing")
+    more_rows, more_columns = (shape[0] - tile_shape[0]) / 2, (shape[1] - tile_shape[1]) / 2
+    first = position + cosines[:3] * spacing[1] * more_columns + cosines[3:] * spacing[0] * more_rows
+    points = first + np.arange(count)[:, None] * step * np.sign(along @ normal) * normal
+    return [(float(x), float(y), float(z)) for x, y, z in points]
 
 
 def column_lengths(matrix: np.ndarray) -> tuple[float, float, float]:

@@ -219,7 +219,7 @@ def ome_metadata(image: Image) -> dict[str, Any]:
     """The "ome" attribute (OME-NGFF 0.5, multiscales). OME knows scale only; the affine is beside it."""
     kinds = {"t": ("time", "second"), "c": ("channel", None), "z": ("space", "millimeter")}
     kinds |= {"y": kinds["z"], "x": kinds["z"]}
-    spacing = dict(zip("xyz", image.spacing_mm or (1.0, 1.0, 1.0), strict=True))
+    spacing = dict(zip("xyz", image.spacing_mm or (1.0, 1.0, 1.0), strict=False))  # two without a z axis
     known = {
         "x": image.spacing_mm,
         "y": image.spacing_mm,

@@ -21,6 +21,8 @@ class Image(Strict):
 
     ``affine`` maps (i, j, k) = (x, y, z) index to RAS+ mm, as nibabel does; None when unknown.
     ``alternative_affine`` is a second transform in the source that differs (FIDELITY I11).
+    ``spacing_mm`` is along x, y and z, or along x and y of an image without z; ``spacing_source`` says what it
+    was read from (``imager_pixel_spacing`` is at the detector, not in the patient; FIDELITY I10).
     Value = stored * slope + intercept, in ``unit``; one pair for the image, or one for each plane in the
     C order of the axes before y and x (``slopes`` of length 1 or of the number of planes; FIDELITY I06).
     A stored value equal to ``padding_value`` is no data.
@@ -33,8 +35,10 @@ class Image(Strict):
     affine_source: Literal["sform", "qform", "plane_position", "unknown"]
     alternative_affine: Affine | None = None
     alternative_affine_source: Literal["sform", "qform"] | None = None
-    spacing_mm: tuple[float, float, float] | None
-    spacing_source: Literal["affine", "pixdim", "pixel_spacing", "unknown"]
+    spacing_mm: tuple[float, float, float] | tuple[float, float] | None
+    spacing_source: Literal[
+        "affine", "pixdim", "pixel_spacing", "imager_pixel_spacing", "ultrasound_regions", "unknown"
+    ]
     orientation: str | None = Field(None, pattern=r"^[RL][AP][SI]$|^[RLAPSI]{3}$")
     slopes: tuple[float, ...] = (1.0,)
     intercepts: tuple[float, ...] = (0.0,)
@@ -55,6 +59,8 @@ class Image(Strict):
             raise ValueError(f"{len(self.slopes)} slopes and {len(self.intercepts)} intercepts, {self.n_planes} planes")
         if (self.affine is None) != (self.affine_source == "unknown"):
             raise ValueError("an affine and its source go together")
+        if self.spacing_mm is not None and len(self.spacing_mm) == 2 and "z" in self.axes:
+            raise ValueError(f"two spacings for axes {self.axes}")
         return self
 
     @property

@@ -323,7 +323,6 @@ def test_i14_an_object_without_pixels_is_not_refused_for_its_geometry(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"NumberOfFrames": 2}, "unsupported_multiframe"),
         ({"SOPClassUID": EnhancedMRImageStorage}, "unsupported_multiframe"),
         ({"ImageType": ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]}, "unsupported_multiframe"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.481.3"}, "unsupported_sop_class"),

@@ -92,14 +92,6 @@ EXPLANATIONS = (
     Explanation(
         "pydicom",
         ("file",),
-        "Several frames in one object",
-        "not yet built",
-        "Multi-frame objects (FIDELITY I05, I13); pydicom gives the frames in the file's order.",
-        code="unsupported_multiframe",
-    ),
-    Explanation(
-        "pydicom",
-        ("file",),
         "Segmentations",
         "not yet built",
         "Labels, not scan values: they are to become label images beside their source (issue 7), and are refused by their "

@@ -1,0 +1,253 @@
+"""Planes of DICOM files, one frame at a time: where each lies in the file, read and decoded (PS3.5 A.4)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
+from io import BytesIO
+from itertools import pairwise
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import FileDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import UID, RLELossless
+
+from harmonize_converters._dicom_frames import n_frames
+from harmonize_converters._dicom_header import parsing, quiet, value_of
+from harmonize_converters._dicom_pixels import (
+    PLUGINS,
+    TAGS,
+    PixelFormat,
+    check_codestream,
+    decoder_of,
+    drop_unused_bits,
+    pixel_format,
+)
+from harmonize_converters._dicom_slice import Slice
+from harmonize_converters.contract import ConversionError, FoundFile
+
+OPEN_FILES = 8
+_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+# SOI of JPEG and JPEG-LS, SOC and SIZ of JPEG 2000, the signature box of JP2.
+_FRAME_STARTS = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
+Piece = tuple[int, int]
+"""Offset and length in bytes."""
+
+
+class PlaneFile:
+    """One open file whose frames are decoded one at a time. Raises ``ConversionError`` from every method."""
+
+    def __init__(self, file: FoundFile, expected: PixelFormat) -> None:
+        self._expected = expected
+        self._syntax = UID(expected.transfer_syntax)
+        try:
+            self._opened: BinaryIO = file.path.open("rb")
+        except OSError:
+            raise ConversionError("unreadable_file") from None
+        try:
+            header = self._find(file)
+            self.frames = n_frames(header)
+            if pixel_format(header, file.size) != expected:
+                raise ConversionError("source_changed")
+            self._pieces = self._locate(header)
+        except BaseException:
+            self._opened.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._opened.close()
+
+    def plane(self, frame: int) -> np.ndarray:
+        """The stored values (rows, columns) of one frame, counted from 0."""
+        if not 0 <= frame < self.frames:
+            raise ConversionError("source_changed")
+        data = b"".join(self._read(offset, length) for offset, length in self._pieces[frame])
+        if self._syntax.is_encapsulated:
+            check_codestream(data, self._syntax, self._expected)
+        return drop_unused_bits(self._decode(data), self._expected.bits_stored)
+
+    def _find(self, file: FoundFile) -> FileDataset:
+        """Read the header and find the value of Pixel Data: ``_start``, ``_length`` (None: undefined), ``_vr``."""
+        with parsing(self._opened):
+            if self._syntax.is_deflated:  # bounded by ``parsing``; its frames lie in no place of the file
+                header = dcmread(self._opened, specific_tags=[*TAGS, *_TABLES, "PixelData"])
+                data = value_of(header, "PixelData")
+                self._opened.close()
+                self._opened = BytesIO(data if isinstance(data, bytes) else b"")
+                self._end = len(data) if isinstance(data, bytes) else 0
+                self._length: int | None = self._end
+                self._start, self._vr = 0, "OW"
+                self._check_present(self._end)
+                return header
+            header = dcmread(self._opened, stop_before_pixels=True, specific_tags=[*TAGS, *_TABLES])
+            self._end = file.size
+            little = header.original_encoding[1] is not False
+            head = self._opened.read(12)
+            implicit = header.original_encoding[0] is not False
+            at = 4 if implicit else 8
+            tag = b"\xe0\x7f\x10\x00" if little else b"\x7f\xe0\x00\x10"
+            self._check_present(len(head) == 12 and head[:4] == tag)
+            self._vr = "OW" if implicit else head[4:6].decode("latin-1")
+            length = int.from_bytes(head[at : at + 4], "little" if little else "big")
+            self._start = self._opened.tell() - 12 + at + 4
+            self._length = None if length == _UNDEFINED else length
+            return header
+
+    def _check_present(self, present: object) -> None:
+        if not present:
+            raise ConversionError("truncated", "There is no pixel data.", "PixelData")
+
+    def _read(self, offset: int, length: int) -> bytes:
+        try:
+            self._opened.seek(offset)
+            data = self._opened.read(length)
+        except OSError:
+            raise ConversionError("unreadable_file") from None
+        if len(data) < length:
+            raise ConversionError("truncated", "", "PixelData")
+        return data
+
+    def _locate(self, header: FileDataset) -> list[list[Piece]]:
+        """The pieces of each frame."""
+        if self._syntax.is_encapsulated:
+            items = list(self._items())
+            tables = [value_of(header, name) for name in _TABLES]
+            return self._framed(items[0], items[1:], tables) if items else self._framed((0, 0), [], tables)
+        plane, frames, length = self._expected.plane_bytes, self.frames, self._length
+        if length is None:
+            raise ConversionError("corrupt", "Pixel data that are not compressed have no length.", "PixelData")
+        if length < frames * plane or self._start + frames * plane > self._end:
+            raise ConversionError("truncated", f"{length} of {frames * plane} bytes of pixels.", "PixelData")
+        if length >= (frames + 1) * plane:
+            raise ConversionError("corrupt", f"The pixel data hold more than {frames} frames.", "PixelData")
+        if self._start + length > self._end:
+            raise ConversionError("truncated", "", "PixelData")
+        swapped = not self._syntax.is_little_endian and self._expected.bits_allocated == 8 and self._vr == "OW"
+        if swapped and plane % 2 and frames > 1:
+            raise ConversionError("unsupported_pixel_data", "Frames of odd size share 16-bit words.", "PixelData")
+        each = min(length, plane + plane % 2) if swapped else plane
+        return [[(self._start + k * plane, each)] for k in range(frames)]
+
+    def _items(self) -> list[Piece]:
+        """The items of encapsulated pixel data, the Basic Offset Table first."""
+        items = []
+        at = self._start
+        end = self._end if self._length is None else self._start + self._length
+        if end > self._end:
+            raise ConversionError("truncated", "", "PixelData")
+        while self._length is None or at < end:
+            head = self._read(at, 8)
+            length = int.from_bytes(head[4:], "little")
+            if head[:4] == _DELIMITER:
+                break
+            if head[:4] != _ITEM or length == _UNDEFINED:
+                raise ConversionError("corrupt", "The pixel data's fragments cannot be read.", "PixelData")
+            if at + 8 + length > end:
+                raise ConversionError("truncated", "", "PixelData")
+            items.append((at + 8, length))
+            at += 8 + length
+        return items
+
+    def _framed(self, table: Piece, fragments: Sequence[Piece], extended: Sequence[object]) -> list[list[Piece]]:
+        """Which fragments make which frame. Every frame has at least one of its own (PS3.5 A.4)."""
+        frames = self.frames
+        wrong = ConversionError("corrupt", f"{len(fragments)} fragments for {frames} frames.", "PixelData")
+        if len(fragments) < frames or (self._syntax == RLELossless and len(fragments) > frames > 1):
+            raise wrong
+        if frames == 1:
+            return [list(fragments)]
+        if len(fragments) == frames:
+            return [[fragment] for fragment in fragments]
+        # Offset tables count from the first byte behind the Basic Offset Table.
+        heads = {offset - fragments[0][0]: number for number, (offset, _) in enumerate(fragments)}
+        basic = np.frombuffer(self._read(*table), "<u4") if table[1] % 4 == 0 else np.empty(0, "<u4")
+        if isinstance(extended[0], bytes) and len(extended[0]) == 8 * frames:
+            starts = np.frombuffer(extended[0], "<u8").tolist()
+        elif table[1]:
+            starts = basic.tolist()
+        else:
+            firsts = [self._read(offset, min(length, 8)) for offset, length in fragments]
+            starts = [head for head, first in zip(heads, firsts, strict=True) if first.startswith(_FRAME_STARTS)]
+        if len(starts) != frames or starts[0] != 0 or starts != sorted(set(starts)) or not set(starts) <= heads.keys():
+            raise wrong
+        bounds = [*(heads[start] for start in starts), len(fragments)]
+        return [list(fragments[a:b]) for a, b in pairwise(bounds)]
+
+    def _decode(self, data: bytes) -> np.ndarray:
+        expected = self._expected
+        options: dict[str, Any] = {
+            "rows": expected.rows,
+            "columns": expected.columns,
+            "bits_allocated": expected.bits_allocated,
+            "bits_stored": expected.bits_stored,
+            "pixel_representation": int(expected.signed),
+            "photometric_interpretation": expected.photometric,
+            "samples_per_pixel": 1,
+            "number_of_frames": 1,
+            "pixel_keyword": "PixelData",
+            "pixel_vr": self._vr,
+        }
+        try:
+            with quiet():
+                source = encapsulate([data], has_bot=False) if self._syntax.is_encapsulated else data
+                plugin = PLUGINS.get(self._syntax, ("", ""))[0]
+                decoder = decoder_of(self._syntax)
+                values, _ = decoder.as_array(source, raw=True, index=0, decoding_plugin=plugin, **options)
+        # Decoders of five libraries raise whatever damaged data lead to.
+        except Exception:  # noqa: BLE001
+            raise ConversionError("corrupt", "The decoder refuses the pixel data.", "PixelData") from None
+        except BaseException as error:
+            # A panic in the Rust code of pylibjpeg-rle is no Exception; all else (an interrupt) goes on.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise ConversionError("corrupt", "The decoder refuses the pixel data.", "PixelData") from None
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)
+        if values.shape != (expected.rows, expected.columns) or values.dtype != expected.dtype:
+            raise ConversionError("corrupt", "The decoder gives another size or type than declared.", "PixelData")
+        return values
+
+
+class PlaneFiles:
+    """Planes of several files, the last few of which stay open, and the last mosaic in memory."""
+
+    def __init__(self, files: Sequence[FoundFile]) -> None:
+        self._files = files
+        self._open: OrderedDict[int, PlaneFile] = OrderedDict()
+        self._mosaic: tuple[int, int, np.ndarray] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for opened in self._open.values():
+            opened.close()
+        self._open.clear()
+
+    def slice(self, file: int, one: Slice) -> np.ndarray:
+        """The stored values (rows, columns) of a slice in file number ``file``."""
+        tile, pixels = one.tile, one.pixels
+        if tile is None:
+            return self.plane(file, one.frame, pixels)
+        if self._mosaic is None or self._mosaic[:2] != (file, one.frame):
+            whole = replace(pixels, rows=tile.frame_rows, columns=tile.frame_columns)
+            self._mosaic = None  # so that two never lie in memory
+            self._mosaic = (file, one.frame, self.plane(file, one.frame, whole))
+        return self._mosaic[2][tile.row : tile.row + pixels.rows, tile.column : tile.column + pixels.columns]
+
+    def plane(self, file: int, frame: int, expected: PixelFormat) -> np.ndarray:
+        """The stored values (rows, columns) of a whole frame of file number ``file``."""
+        opened = self._open.pop(file, None) or PlaneFile(self._files[file], expected)
+        self._open[file] = opened
+        # What is deflated lies in memory as a whole.
+        while len(self._open) > (1 if UID(expected.transfer_syntax).is_deflated else OPEN_FILES):
+            self._open.popitem(last=False)[1].close()
+        return opened.plane(frame)

@@ -1,0 +1,95 @@
+"""DICOM files to sources: which files and which of their frames make one image (FIDELITY I01, I05)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from pydicom.dataset import Dataset
+
+from harmonize_converters import _dicom_frames
+from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
+from harmonize_converters._dicom_header import numbers, read_dataset, texts
+from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
+from harmonize_converters._dicom_slice import is_directory
+from harmonize_converters._dicom_volume import clusters
+from harmonize_converters.contract import ConversionError, FoundFile, SourceFiles
+
+# What no volume spans (FIDELITY I01). The subject is among them: careless de-identification gives
+# different subjects the same series UID.
+_SPLIT_TAGS = (
+    *("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID", "SOPClassUID", "Modality"),
+    *("Rows", "Columns", "PixelSpacing", "ImageType", "EchoTime", "EchoNumbers", "InversionTime", "FlipAngle"),
+    *("DiffusionBValue", "StackID", "KVP", "ConvolutionKernel", "NumberOfFrames"),
+)
+_TAGS = (
+    *("SeriesInstanceUID", "ImageOrientationPatient", "ConcatenationUID", *_SPLIT_TAGS),
+    *_dicom_frames.TAGS,
+)
+_KIND_TAGS = (*_TAGS, *SPLIT_TAGS)
+_Series = tuple[str, ...]
+
+
+def series_sources(name: str, files: Sequence[FoundFile]) -> list[SourceFiles]:
+    """Sources of the converter ``name``: one a volume, a folder's slices of one series split by what no
+    volume spans; one a file for cine objects and for what cannot be read. Never raises."""
+    sources: list[SourceFiles] = []
+    series: dict[_Series, list[tuple[FoundFile, tuple[float, ...] | None, bool]]] = {}
+    for file in sorted(files, key=lambda f: f.key):
+        try:
+            header = read_dataset(file.path, _TAGS)
+            if is_directory(header):
+                continue
+            uid = lenient_texts(header, "SeriesInstanceUID")
+            grouped = has_groups(header)
+            alone = not uid or (not grouped and n_frames(header) > 1)
+        except ConversionError:
+            alone = True
+        if alone:  # what cannot be read is described alone, where the reason is given
+            sources.append(SourceFiles(name, file.key, (file,), ("slice",)))
+            continue
+        folder = file.key.rpartition("/")[0]
+        split = tuple("\\".join(lenient_texts(header, tag)) for tag in _SPLIT_TAGS)
+        if grouped:  # the parts of a concatenation (PS3.3 C.7.6.16.2.2.4) differ in their number of frames
+            whole = lenient_texts(header, "ConcatenationUID") or split[-1:]
+            split = (*split[:-1], f"{whole[0]} by functional groups")
+        orientation = None if grouped else _orientation(header)
+        series.setdefault((folder, uid[0], *split), []).append((file, orientation, grouped))
+    for (folder, uid_, *split_), found in series.items():
+        kinds = clusters([orientation for _, orientation, _ in found])
+        for kind in sorted(set(kinds)):
+            of_kind = tuple(file for (file, _, _), k in zip(found, kinds, strict=True) if k == kind)
+            mark = hashlib.sha256("\0".join([*split_, str(kind)]).encode()).hexdigest()[:8]
+            key = f"{folder}/{uid_}-{mark}"
+            roles = ("slice",) * len(of_kind)
+            for member in _members(of_kind) if found[0][2] else [None]:
+                own = key if member is None else f"{key}#{quote(member, safe='')}"
+                sources.append(SourceFiles(name, own, of_kind, roles, member))
+    return sources
+
+
+def lenient_texts(header: Dataset, tag: str) -> tuple[str, ...]:
+    """The texts of an element; one of their own for what cannot be read, so that a series stays together."""
+    try:
+        return texts(header, tag)
+    except ConversionError:
+        return ("\0",)
+
+
+def _members(files: Sequence[FoundFile]) -> list[str | None]:
+    """The volumes within multi-frame files; one, which says why, for files that cannot be read."""
+    try:
+        kinds: list[Kind] = []
+        for file in files:
+            kinds += [kind_of(flat) for flat in frame_headers(read_dataset(file.path, _KIND_TAGS))]
+    except ConversionError:
+        return [None]
+    return sorted(set(members(kinds)), key=lambda member: member or "")
+
+
+def _orientation(header: Dataset) -> tuple[float, ...] | None:
+    try:
+        return numbers(header, "ImageOrientationPatient")
+    except ConversionError:
+        return None
