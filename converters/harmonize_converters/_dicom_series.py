@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import NamedTuple
 from urllib.parse import quote
 
 from pydicom.dataset import Dataset
@@ -15,6 +17,7 @@ from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
 from harmonize_converters._dicom_slice import is_directory
 from harmonize_converters._dicom_volume import clusters
 from harmonize_converters.contract import ConversionError, FoundFile, SourceFiles
+from harmonize_converters.geometry import is_one_stack
 
 # What no volume spans (FIDELITY I01). The subject is among them: careless de-identification gives
 # different subjects the same series UID.
@@ -24,18 +27,29 @@ _SPLIT_TAGS = (
     *("DiffusionBValue", "StackID", "KVP", "ConvolutionKernel", "NumberOfFrames"),
 )
 _TAGS = (
-    *("SeriesInstanceUID", "ImageOrientationPatient", "ConcatenationUID", *_SPLIT_TAGS),
+    *("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient", "ConcatenationUID", *_SPLIT_TAGS),
     *_dicom_frames.TAGS,
 )
 _KIND_TAGS = (*_TAGS, *SPLIT_TAGS)
 _Series = tuple[str, ...]
+"""A folder, a series UID, and what no volume spans."""
+
+
+class _Found(NamedTuple):
+    """A file of a series; ``grouped``: it has functional groups, and its frames' places are not looked at here."""
+
+    file: FoundFile
+    orientation: tuple[float, ...] | None
+    position: tuple[float, ...] | None
+    grouped: bool
 
 
 def series_sources(name: str, files: Sequence[FoundFile]) -> list[SourceFiles]:
-    """Sources of the converter ``name``: one a volume, a folder's slices of one series split by what no
-    volume spans; one a file for cine objects and for what cannot be read. Never raises."""
+    """Sources of the converter ``name``: one a volume, the slices of one series split by what no volume spans; one a
+    file for cine objects and for what cannot be read. A series lies in one folder, or in several that make one stack
+    together. Never raises."""
     sources: list[SourceFiles] = []
-    series: dict[_Series, list[tuple[FoundFile, tuple[float, ...] | None, bool]]] = {}
+    series: dict[_Series, list[_Found]] = {}
     for file in sorted(files, key=lambda f: f.key):
         try:
             header = read_dataset(file.path, _TAGS)
@@ -54,16 +68,16 @@ def series_sources(name: str, files: Sequence[FoundFile]) -> list[SourceFiles]:
         if grouped:  # the parts of a concatenation (PS3.3 C.7.6.16.2.2.4) differ in their number of frames
             whole = lenient_texts(header, "ConcatenationUID") or split[-1:]
             split = (*split[:-1], f"{whole[0]} by functional groups")
-        orientation = None if grouped else _orientation(header)
-        series.setdefault((folder, uid[0], *split), []).append((file, orientation, grouped))
-    for (folder, uid_, *split_), found in series.items():
-        kinds = clusters([orientation for _, orientation, _ in found])
+        place = (None, None) if grouped else (_numbers(header, "ImageOrientationPatient"), _position(header))
+        series.setdefault((folder, uid[0], *split), []).append(_Found(file, *place, grouped))
+    for (folder, uid_, *split_), found in _across_folders(series).items():
+        kinds = clusters([one.orientation for one in found])
         for kind in sorted(set(kinds)):
-            of_kind = tuple(file for (file, _, _), k in zip(found, kinds, strict=True) if k == kind)
+            of_kind = tuple(one.file for one, k in zip(found, kinds, strict=True) if k == kind)
             mark = hashlib.sha256("\0".join([*split_, str(kind)]).encode()).hexdigest()[:8]
             key = f"{folder}/{uid_}-{mark}"
             roles = ("slice",) * len(of_kind)
-            for member in _members(of_kind) if found[0][2] else [None]:
+            for member in _members(of_kind) if found[0].grouped else [None]:
                 own = key if member is None else f"{key}#{quote(member, safe='')}"
                 sources.append(SourceFiles(name, own, of_kind, roles, member))
     return sources
@@ -88,8 +102,42 @@ def _members(files: Sequence[FoundFile]) -> list[str | None]:
     return sorted(set(members(kinds)), key=lambda member: member or "")
 
 
-def _orientation(header: Dataset) -> tuple[float, ...] | None:
+def _across_folders(series: Mapping[_Series, list[_Found]]) -> dict[_Series, list[_Found]]:
+    """Folders whose slices make one even stack together are one, under the folder that holds them all. Copies, which
+    lie on each other, and stacks of their own stay apart."""
+    folders: dict[tuple[str, ...], list[str]] = {}
+    for folder, *rest in series:
+        folders.setdefault(tuple(rest), []).append(folder)
+    joined: dict[_Series, list[_Found]] = {}
+    for rest_, names in folders.items():
+        every = sorted((one for name in names for one in series[(name, *rest_)]), key=lambda one: one.file.key)
+        if len(names) > 1 and (above := _above(names)) and _one_stack(every):
+            joined[(above, *rest_)] = every
+        else:
+            joined |= {(name, *rest_): series[(name, *rest_)] for name in names}
+    return joined
+
+
+def _above(folders: Sequence[str]) -> str:
+    """The folder that holds them all; none where they were found under different ones."""
+    parts = zip(*(folder.split("/") for folder in folders), strict=False)
+    return "/".join(part[0] for part in takewhile(lambda part: len(set(part)) == 1, parts))
+
+
+def _one_stack(found: Sequence[_Found]) -> bool:
+    orientations, positions = [one.orientation for one in found], [one.position for one in found]
+    if None in positions or orientations[0] is None or len(set(clusters(orientations))) > 1:
+        return False
+    return is_one_stack([one for one in positions if one is not None], orientations[0])
+
+
+def _position(header: Dataset) -> tuple[float, ...] | None:
+    found = _numbers(header, "ImagePositionPatient")
+    return found if found is not None and len(found) == 3 else None
+
+
+def _numbers(header: Dataset, tag: str) -> tuple[float, ...] | None:
     try:
-        return numbers(header, "ImageOrientationPatient")
+        return numbers(header, tag)
     except ConversionError:
         return None

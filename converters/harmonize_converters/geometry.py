@@ -152,6 +152,14 @@ def stack(
     )
 
 
+def is_one_stack(positions: Sequence[Sequence[float]], orientation: Sequence[float]) -> bool:
+    """Whether slices at these positions lie beside each other in even steps, none on another; at least three do."""
+    try:
+        return len(stack(np.asarray(positions), orientation, (1.0, 1.0)).order) > 2
+    except ConversionError:
+        return False
+
+
 def _even_step(points: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """The vector from slice to slice, of points in order; refuses what is not on an even line."""
     distances = points @ normal

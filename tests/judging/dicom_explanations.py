@@ -118,13 +118,4 @@ EXPLANATIONS = (
         judges=("pydicom, original",),
         whats=("JPEG-LS Near-Lossless (to 2)", "JPEG 2000 (10 : 1)"),
     ),
-    Explanation(
-        "copies",
-        ("file",),
-        "A series spread over folders",
-        "not yet built",
-        "harmonize groups the files of one folder, so that the halves become two volumes: each has right values at right "
-        "places, with twice the step, but nothing says that they are one series.",
-        whats=("in two folders",),
-    ),
 )
