@@ -26,8 +26,7 @@ from object_store.servers import S3, SECRET
 from stores import noise, recording, stream, write_image, write_signals
 
 FAULTS = {"fail": 0.3, "lost": 0.1, "slow": 0.5, "delay_s": 0.05}
-"""Of some 27 requests of a test, one without a 503 in ten thousand."""
-"""Many, as a batch asks for little."""
+"""Many, as a batch asks for little: a test makes some 27 requests."""
 LONG = 5 * CHUNK_BYTES // 4 + 77
 """Samples of two int16 channels: five inner chunks and a piece."""
 
