@@ -9,12 +9,13 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
@@ -22,10 +23,11 @@ from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
+from harmonize_converters._dicom_plain import plain_numbers, plain_texts
+from harmonize_converters._dicom_walk import walk
 from harmonize_converters.contract import HEAD_BYTES, ConversionError
 
-PREFIX_AT = 128
-PREFIX = b"DICM"
+_LOGGER = logging.getLogger("pydicom")
 DEFLATED_LIMIT = 1 << 28
 """Most bytes that a deflated data set may hold: a single frame of 8k x 8k pixels and its header."""
 
@@ -33,15 +35,14 @@ DEFLATED_LIMIT = 1 << 28
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence pydicom's warnings and log: they quote header values, which may identify a person."""
-    logger = logging.getLogger("pydicom")
-    disabled = logger.disabled
-    logger.disabled = True
+    disabled = _LOGGER.disabled
+    _LOGGER.disabled = True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.disabled = disabled
+        _LOGGER.disabled = disabled
 
 
 def read_dataset(path: Path, tags: Iterable[str | int]) -> FileDataset:
@@ -50,16 +51,29 @@ def read_dataset(path: Path, tags: Iterable[str | int]) -> FileDataset:
         opened = path.open("rb")
     except OSError:
         raise ConversionError("unreadable_file") from None
-    with opened, parsing(opened):
-        return dcmread(opened, stop_before_pixels=True, specific_tags=[Tag(tag) for tag in tags])
+    with opened, parsing():
+        return read_header(opened, tuple(tags))
+
+
+def read_header(opened: BinaryIO, tags: tuple[str | int, ...]) -> FileDataset:
+    """The elements named by ``tags``, and ``opened`` left at the pixel data; to be used within ``parsing``."""
+    numbers = _numbers_of(tags)
+    if (header := walk(opened, numbers)) is not None:
+        return header
+    check_deflated(opened)
+    return dcmread(opened, stop_before_pixels=True, specific_tags=list(numbers))
+
+
+@cache
+def _numbers_of(tags: tuple[str | int, ...]) -> frozenset[BaseTag]:
+    return frozenset(Tag(tag) for tag in tags)
 
 
 @contextmanager
-def parsing(opened: BinaryIO) -> Iterator[None]:
-    """Around ``dcmread``: a deflated data set too large is refused, and only ``ConversionError`` comes out."""
+def parsing() -> Iterator[None]:
+    """Around what reads a header: nothing but ``ConversionError`` comes out."""
     with quiet():
         try:
-            _check_deflated(opened)
             yield
         except ConversionError:
             raise
@@ -72,8 +86,9 @@ def parsing(opened: BinaryIO) -> Iterator[None]:
             raise ConversionError("invalid_header", "The DICOM data set cannot be parsed.") from None
 
 
-def _check_deflated(opened: BinaryIO) -> None:
-    """Refuse a deflated data set that would not fit: pydicom inflates it all at once."""
+def check_deflated(opened: BinaryIO) -> None:
+    """Refuse a deflated data set that would not fit: pydicom inflates it all at once. Goes back to the start."""
+    opened.seek(0)
     head = opened.read(HEAD_BYTES)
     opened.seek(0)
     if f"{DeflatedExplicitVRLittleEndian}".encode() not in head:
@@ -97,6 +112,11 @@ def _check_deflated(opened: BinaryIO) -> None:
 def _tag(name: str) -> BaseTag | None:
     number = tag_for_keyword(name)
     return None if number is None else Tag(number)
+
+
+def _as_it_lies(header: Dataset, name: str) -> DataElement | RawDataElement | None:
+    tag = _tag(name)
+    return None if tag is None else header.get_item(tag)
 
 
 def value_of(header: Dataset, name: str) -> object:
@@ -135,9 +155,11 @@ def element(header: Dataset, tag: int) -> object:
 
 def meta_uid(header: FileDataset, name: str) -> UID:
     """A UID of the file meta group, empty where absent."""
-    return uid(str(value_of(header.file_meta, name) or ""))
+    plain = plain_texts(_as_it_lies(header.file_meta, name))
+    return uid("\\".join(plain) if plain else str(value_of(header.file_meta, name) or ""))
 
 
+@lru_cache(maxsize=256)
 def uid(text: str) -> UID:
     """A text as a UID, valid or not, without the warning that quotes it."""
     with quiet():
@@ -146,13 +168,15 @@ def uid(text: str) -> UID:
 
 def numbers(header: Dataset, name: str) -> tuple[float, ...] | None:
     """Finite numbers of one element, None where absent. Raises ``ConversionError`` for anything else."""
-    value = value_of(header, name)
-    if value is None:
-        return None
-    try:
-        found = tuple(float(v) for v in (value if isinstance(value, MultiValue | list | tuple) else [value]))  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        raise ConversionError("invalid_header", "A number would be right.", name) from None
+    found = plain_numbers(_as_it_lies(header, name))
+    if found is None:
+        value = value_of(header, name)
+        if value is None:
+            return None
+        try:
+            found = tuple(float(v) for v in (value if isinstance(value, MultiValue | list | tuple) else [value]))  # type: ignore[arg-type]
+        except (TypeError, ValueError, OverflowError):
+            raise ConversionError("invalid_header", "A number would be right.", name) from None
     if not all(math.isfinite(v) for v in found):
         raise ConversionError("invalid_header", "A finite number would be right.", name)
     return found
@@ -176,6 +200,8 @@ def whole(header: Dataset, name: str) -> int | None:
 
 def texts(header: Dataset, name: str) -> tuple[str, ...]:
     """The texts of one element, stripped; empty where absent."""
+    if (found := plain_texts(_as_it_lies(header, name))) is not None:
+        return found
     value = value_of(header, name)
     if value is None:
         return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import takewhile
 
@@ -118,7 +119,9 @@ def pixel_format(header: FileDataset, size: int) -> PixelFormat:
     return declared
 
 
+@lru_cache(maxsize=64)
 def decoder_of(syntax: UID) -> Decoder:
+    """What decodes a transfer syntax. Raises ``ConversionError``."""
     try:
         with quiet():
             decoder = get_decoder(syntax)
@@ -143,9 +146,15 @@ def libraries(transfer_syntax: str) -> dict[str, str]:
 
 
 def drop_unused_bits(values: np.ndarray, bits_stored: int) -> np.ndarray:
-    """Clear (unsigned) or sign-extend (signed) the bits above BitsStored (PS3.5 8.1.1; overlays once)."""
+    """Clear (unsigned) or sign-extend (signed) the bits above BitsStored (PS3.5 8.1.1; overlays once), in place where
+    ``values`` can be written to."""
     shift = 8 * values.dtype.itemsize - bits_stored
-    return np.right_shift(np.left_shift(values, shift), shift) if shift else values
+    if not shift:
+        return values
+    own = values if values.flags.writeable else values.copy()
+    np.left_shift(own, shift, out=own)
+    np.right_shift(own, shift, out=own)
+    return own
 
 
 def check_codestream(frame: bytes, syntax: UID, expected: PixelFormat) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from io import BytesIO
+from io import BufferedReader, BytesIO
 from itertools import pairwise
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 from pydicom import dcmread
@@ -17,7 +18,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID, RLELossless
 
 from harmonize_converters._dicom_frames import n_frames
-from harmonize_converters._dicom_header import parsing, quiet, value_of
+from harmonize_converters._dicom_header import check_deflated, parsing, quiet, read_header, value_of
 from harmonize_converters._dicom_pixels import (
     PLUGINS,
     TAGS,
@@ -47,7 +48,7 @@ class PlaneFile:
         self._expected = expected
         self._syntax = UID(expected.transfer_syntax)
         try:
-            self._opened: BinaryIO = file.path.open("rb")
+            self._opened: BufferedReader | BytesIO = file.path.open("rb")
         except OSError:
             raise ConversionError("unreadable_file") from None
         try:
@@ -68,15 +69,37 @@ class PlaneFile:
         """The stored values (rows, columns) of one frame, counted from 0."""
         if not 0 <= frame < self.frames:
             raise ConversionError("source_changed")
-        data = b"".join(self._read(offset, length) for offset, length in self._pieces[frame])
-        if self._syntax.is_encapsulated:
-            check_codestream(data, self._syntax, self._expected)
-        return drop_unused_bits(self._decode(data), self._expected.bits_stored)
+        pieces, expected = self._pieces[frame], self._expected
+        if self._as_it_lies:
+            values = self._copied(*pieces[0])
+        else:
+            data = b"".join(self._read(offset, length) for offset, length in pieces)
+            if self._syntax.is_encapsulated:
+                check_codestream(data, self._syntax, expected)
+            values = self._decode(data)
+        return drop_unused_bits(values, expected.bits_stored)
+
+    @property
+    def _as_it_lies(self) -> bool:
+        """Whether the bytes of the file are those of the array; ``_decode`` gives the same, slower."""
+        return self._syntax.is_little_endian and not self._syntax.is_encapsulated and sys.byteorder == "little"
+
+    def _copied(self, offset: int, length: int) -> np.ndarray:
+        values = np.empty((self._expected.rows, self._expected.columns), self._expected.dtype)
+        try:
+            self._opened.seek(offset)
+            done = self._opened.readinto(values.data.cast("B"))
+        except OSError:
+            raise ConversionError("unreadable_file") from None
+        if done < length:
+            raise ConversionError("truncated", "", "PixelData")
+        return values
 
     def _find(self, file: FoundFile) -> FileDataset:
         """Read the header and find the value of Pixel Data: ``_start``, ``_length`` (None: undefined), ``_vr``."""
-        with parsing(self._opened):
-            if self._syntax.is_deflated:  # bounded by ``parsing``; its frames lie in no place of the file
+        with parsing():
+            if self._syntax.is_deflated:  # its frames lie in no place of the file
+                check_deflated(self._opened)
                 header = dcmread(self._opened, specific_tags=[*TAGS, *_TABLES, "PixelData"])
                 data = value_of(header, "PixelData")
                 self._opened.close()
@@ -86,7 +109,7 @@ class PlaneFile:
                 self._start, self._vr = 0, "OW"
                 self._check_present(self._end)
                 return header
-            header = dcmread(self._opened, stop_before_pixels=True, specific_tags=[*TAGS, *_TABLES])
+            header = read_header(self._opened, (*TAGS, *_TABLES))
             self._end = file.size
             little = header.original_encoding[1] is not False
             head = self._opened.read(12)

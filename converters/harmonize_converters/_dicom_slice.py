@@ -145,7 +145,7 @@ def cine_slices(header: Dataset, pixels: PixelFormat) -> list[Slice]:
 def pixels_of(header: FileDataset, size: int) -> PixelFormat:
     """``pixel_format``, after what would help first: an image without geometry is refused for its colour, if any."""
     single = not has_groups(header) and n_frames(header) == 1
-    if single and any(value_of(header, tag) is None for tag in _PLACE):
+    if single and any(numbers(header, tag) is None for tag in _PLACE):
         _check_color_first(header)
         if whole(header, "Rows") is None:
             raise ConversionError("no_data", "An image object without pixels.", "Rows")

@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 
 from harmonize_converters import _dicom_subject
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
-from harmonize_converters._dicom_header import PREFIX, PREFIX_AT, read_dataset, whole
+from harmonize_converters._dicom_header import read_dataset, whole
 from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
 from harmonize_converters._dicom_mosaic import TAGS as MOSAIC_TAGS
 from harmonize_converters._dicom_mosaic import is_mosaic, mosaic_slices
@@ -25,6 +25,7 @@ from harmonize_converters._dicom_planes import PlaneFiles
 from harmonize_converters._dicom_series import lenient_texts, series_sources
 from harmonize_converters._dicom_slice import TAGS, Slice, check_kind, cine_slices, pixels_of, slice_of
 from harmonize_converters._dicom_volume import Volume, assemble, b_values, b_vectors
+from harmonize_converters._dicom_walk import PREFIX, PREFIX_AT
 from harmonize_converters.contract import (
     Block,
     ConversionError,
@@ -100,9 +101,13 @@ class DicomConverter:
         with PlaneFiles(source.files) as planes:
             for start in range(0, len(volume.planes), at_once):
                 indices = volume.planes[start : start + at_once]
-                samples = np.empty((len(indices), pixels.rows, pixels.columns), pixels.dtype)
-                for row, index in enumerate(indices):
-                    samples[row] = planes.slice(found.files[index], slices[index])
+                rows = (planes.slice(found.files[index], slices[index]) for index in indices)
+                if len(indices) == 1:
+                    samples = next(rows)[np.newaxis]  # large planes are not copied
+                else:
+                    samples = np.empty((len(indices), pixels.rows, pixels.columns), pixels.dtype)
+                    for row, plane in enumerate(rows):
+                        samples[row] = plane
                 yield Block(None, start, samples)
 
     def annotations(self, source: SourceFiles, description: Description) -> Iterator[FoundAnnotation]:

@@ -99,13 +99,13 @@ def test_i05_few_frames_are_in_memory(tmp_path, monkeypatch):
     save(stack(np.concatenate([stored_planes(10, 256, 256, seed) for seed in range(4)])), tmp_path / "x.dcm")
     source = one(tmp_path)
     sizes: list[int] = []
-    read = _dicom_planes.PlaneFile._read
+    read = _dicom_planes.PlaneFile._copied
 
     def counted(self, offset, length):
         sizes.append(length)
         return read(self, offset, length)
 
-    monkeypatch.setattr(_dicom_planes.PlaneFile, "_read", counted)
+    monkeypatch.setattr(_dicom_planes.PlaneFile, "_copied", counted)
     outcome = convert(CONVERTER, source, 1)
     assert (outcome.blocks, len(sizes), max(sizes)) == (40, 40, 256 * 256 * 2)
 

@@ -1,0 +1,153 @@
+"""Headers of DICOM files in one pass over their elements: what is asked for is taken, the rest skipped (PS3.5 7.1).
+
+``dcmread`` does the same in several times the time. What is not plainly well formed, and what needs more than a pass
+(deflated, big-endian, sequences of undefined length that are asked for), is left to it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Set
+from typing import BinaryIO
+
+from pydicom.charset import convert_encodings, default_encoding
+from pydicom.dataelem import RawDataElement, empty_value_for_VR
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.tag import BaseTag
+from pydicom.uid import AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+PREFIX_AT = 128
+PREFIX = b"DICM"
+_META_AT = PREFIX_AT + len(PREFIX)
+_META_HEAD = b"\x02\x00\x00\x00UL\x04\x00"
+_WINDOW = 1 << 14
+"""Bytes read at a time. Most headers fit; what is longer than that is skipped unread."""
+_LONGEST = 1 << 26
+_UNDEFINED = 0xFFFFFFFF
+_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+_STORAGE_CLASS, _SYNTAX, _CHARACTER_SET = 0x00020002, 0x00020010, 0x00080005
+_DELIMITERS, _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+# Value representations by the width of their lengths, 16 bits or 32 (PS3.5 7.1.2).
+_SHORT_VRS = b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US"
+_LONG_VRS = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV"
+_SHORT, _LONG = ({one: one.decode() for one in vrs.split()} for vrs in (_SHORT_VRS, _LONG_VRS))
+_HEAD, _LENGTH = struct.Struct("<HH2sH"), struct.Struct("<I")
+_IS_IMPLICIT = {str(ImplicitVRLittleEndian): True, str(ExplicitVRLittleEndian): False} | {
+    str(one): False for one in AllTransferSyntaxes if one.is_encapsulated and not one.is_deflated
+}
+Elements = dict[BaseTag, RawDataElement]
+
+
+class _LeftToPydicom(Exception):
+    """What is found is not plain."""
+
+
+class _Window:
+    """A file of which a piece is in memory: that which was asked for last, and what follows it."""
+
+    def __init__(self, opened: BinaryIO) -> None:
+        self._opened = opened
+        self._at, self._data = 0, opened.read(_WINDOW)
+
+    def value(self, at: int, length: int) -> bytes:
+        """``length`` bytes from ``at`` on."""
+        here = at - self._at
+        if here >= 0 and here + length <= len(self._data):
+            return self._data[here : here + length]
+        if length > _LONGEST:
+            raise _LeftToPydicom
+        self._opened.seek(at)
+        found = self._opened.read(length)
+        if len(found) < length:
+            raise _LeftToPydicom
+        return found
+
+    def element(self, at: int, implicit: bool) -> tuple[int, str | None, int, int]:
+        """Tag, value representation, length and place of the value of the element at ``at`` (PS3.5 7.1, 7.5)."""
+        here = at - self._at
+        if not 0 <= here <= len(self._data) - 12:
+            self._opened.seek(at)
+            self._at, self._data, here = at, self._opened.read(_WINDOW), 0
+            if len(self._data) < 12:
+                raise _LeftToPydicom
+        group, number, kind, short = _HEAD.unpack_from(self._data, here)
+        tag = group << 16 | number
+        if implicit or group == _DELIMITERS:
+            return tag, None, _LENGTH.unpack_from(self._data, here + 4)[0], at + 8
+        if kind in _SHORT:
+            return tag, _SHORT[kind], short, at + 8
+        if kind in _LONG:
+            return tag, _LONG[kind], _LENGTH.unpack_from(self._data, here + 8)[0], at + 12
+        raise _LeftToPydicom
+
+
+def walk(opened: BinaryIO, tags: Set[int]) -> FileDataset | None:
+    """The elements with ``tags`` as they lie, ``opened`` left at the pixel data; None where ``dcmread`` is needed."""
+    try:
+        return _walk(opened, tags)
+    except _LeftToPydicom:
+        return None
+
+
+def _walk(opened: BinaryIO, tags: Set[int]) -> FileDataset:
+    window = _Window(opened)
+    prefix = window.value(PREFIX_AT, 16)
+    if not prefix.startswith(PREFIX + _META_HEAD):
+        raise _LeftToPydicom
+    begin = PREFIX_AT + len(PREFIX)
+    start = begin + 12 + int.from_bytes(prefix[-4:], "little")
+    meta, _ = _elements(window, begin, start, False, {_STORAGE_CLASS, _SYNTAX})
+    syntax = meta.get(BaseTag(_SYNTAX))
+    implicit = _IS_IMPLICIT.get((syntax.value or b"").decode("latin-1").rstrip("\0 ") if syntax else "")
+    looks = window.value(start + 4, 2)
+    if implicit is None or (implicit and looks.isalpha() and looks.isupper()):  # explicit after all
+        raise _LeftToPydicom
+    found, end = _elements(window, start, None, implicit, tags | {_CHARACTER_SET})
+    opened.seek(end)
+    header = FileDataset(opened, found, None, FileMetaDataset(meta), implicit, True)  # type: ignore[arg-type] # as dcmread
+    names = header[_CHARACTER_SET].value if _CHARACTER_SET in found else None
+    header.set_original_encoding(implicit, True, convert_encodings(names) if names else default_encoding)
+    return header
+
+
+def _elements(window: _Window, at: int, end: int | None, implicit: bool, tags: Set[int]) -> tuple[Elements, int]:
+    """The elements with ``tags`` from ``at`` to ``end``, or to the pixel data, and where they end."""
+    found: Elements = {}
+    last = -1
+    while at != end:
+        tag, vr, length, value_at = window.element(at, implicit)
+        if tag in _PIXELS and end is None:
+            break
+        if tag <= last or tag >> 16 == _DELIMITERS:
+            raise _LeftToPydicom
+        last = tag
+        if length == _UNDEFINED:
+            if tag in tags or vr not in (None, "SQ"):
+                raise _LeftToPydicom
+            at = _behind_sequence(window, value_at, implicit)
+            continue
+        at = value_at + length
+        if tag in tags:
+            value = window.value(value_at, length) if length else empty_value_for_VR(vr, raw=True)
+            found[BaseTag(tag)] = RawDataElement(BaseTag(tag), vr, length, value, value_at, implicit, True)  # type: ignore[arg-type] # as dcmread
+    return found, at
+
+
+def _behind_sequence(window: _Window, at: int, implicit: bool) -> int:
+    """The end of a sequence of undefined length whose first item is at ``at``, however deep it is (PS3.5 7.5)."""
+    due = [_SEQUENCE_END]  # delimiters of what is open, the innermost last
+    while due:
+        tag, vr, length, at = window.element(at, implicit)
+        if tag == due[-1]:
+            due.pop()
+        elif (tag == _ITEM) != (due[-1] == _SEQUENCE_END) or (tag != _ITEM and tag >> 16 == _DELIMITERS):
+            raise _LeftToPydicom
+        elif length != _UNDEFINED:
+            at += length
+        elif tag == _ITEM:
+            due.append(_ITEM_END)
+        elif vr in (None, "SQ", "OB", "OW"):
+            due.append(_SEQUENCE_END)
+        else:
+            raise _LeftToPydicom
+    return at
