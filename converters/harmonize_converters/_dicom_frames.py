@@ -84,7 +84,9 @@ def frame_headers(header: Dataset) -> Iterator[Dataset]:
     left_out = {tag_for_keyword(name) for name in (SHARED, PER_FRAME, *_GEOMETRY)}
     for tag in list(header.keys()):
         if tag not in left_out:
-            base[tag] = header.get_item(tag)  # as it lies: what reads it converts it or says why not
+            base[tag] = header.get_item(
+                tag, keep_deferred=True
+            )  # as it lies: what reads it converts it or says why not
     common = {name: item for name in MACROS if shared and (item := _item(shared[0], name)) is not None}
     implicit, little = header.original_encoding
     for index in range(frames):
@@ -114,7 +116,7 @@ def _copy(item: Dataset, elements: Mapping[str, str], flat: Dataset) -> None:
         if name != target or tag is None:
             _set(flat, target, item, name)
         elif tag in item:
-            flat[tag] = item.get_item(tag)  # as it lies
+            flat[tag] = item.get_item(tag, keep_deferred=True)  # as it lies
     direction = _item(item, "DiffusionGradientDirectionSequence") if "DiffusionDirectionality" in elements else None
     if direction is not None:
         _set(flat, "DiffusionGradientOrientation", direction, "DiffusionGradientOrientation")

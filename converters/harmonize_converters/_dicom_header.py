@@ -10,21 +10,21 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
-from pydicom import dcmread
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_partial
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from harmonize_converters._dicom_plain import plain_numbers, plain_texts
-from harmonize_converters._dicom_walk import walk
+from harmonize_converters._dicom_walk import MOST_ELEMENTS, PIXELS, Stream, walk
 from harmonize_converters.contract import HEAD_BYTES, ConversionError
 
 _LOGGER = logging.getLogger("pydicom")
@@ -52,16 +52,39 @@ def read_dataset(path: Path, tags: Iterable[str | int]) -> FileDataset:
     except OSError:
         raise ConversionError("unreadable_file") from None
     with opened, parsing():
-        return read_header(opened, tuple(tags))
+        return read_header(opened, tuple(tags))[0]
 
 
-def read_header(opened: BinaryIO, tags: tuple[str | int, ...]) -> FileDataset:
-    """The elements named by ``tags``, and ``opened`` left at the pixel data; to be used within ``parsing``."""
+def read_header(opened: Stream, tags: tuple[str | int, ...]) -> tuple[FileDataset, Stream]:
+    """The elements named by ``tags``, and the file left at the pixel data, inflated where it was deflated.
+
+    To be used within ``parsing``.
+    """
     numbers = _numbers_of(tags)
     if (header := walk(opened, numbers)) is not None:
-        return header
-    check_deflated(opened)
-    return dcmread(opened, stop_before_pixels=True, specific_tags=list(numbers))
+        return header, opened
+    inflated = _inflated(opened)
+    stream: Stream = opened if inflated is None else inflated
+    header = walk(stream, numbers) if inflated else None
+    if header is None:
+        stream.seek(0)
+        header = read_partial(stream, _Until(), specific_tags=list(numbers))
+    if inflated:
+        header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    return header, stream
+
+
+class _Until:
+    """Tells pydicom to stop at the pixel data. It reads zeros for elements, 8 bytes each: some 100 MB take a minute."""
+
+    def __init__(self) -> None:
+        self._elements = 0
+
+    def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:
+        self._elements += 1
+        if self._elements > MOST_ELEMENTS:
+            raise ConversionError("invalid_header", "There are more elements than any header has.")
+        return tag in PIXELS
 
 
 @cache
@@ -86,26 +109,33 @@ def parsing() -> Iterator[None]:
             raise ConversionError("invalid_header", "The DICOM data set cannot be parsed.") from None
 
 
-def check_deflated(opened: BinaryIO) -> None:
-    """Refuse a deflated data set that would not fit: pydicom inflates it all at once. Goes back to the start."""
+def _inflated(opened: Stream) -> BytesIO | None:
+    """A file with a deflated data set as one in Explicit VR Little Endian (PS3.5 A.5); None for any other."""
     opened.seek(0)
     head = opened.read(HEAD_BYTES)
-    opened.seek(0)
-    if f"{DeflatedExplicitVRLittleEndian}".encode() not in head:
-        return
+    deflated = f"{DeflatedExplicitVRLittleEndian}".encode()
+    if deflated not in head:
+        return None
     # PS3.10 7.1: preamble, prefix, then (0002,0000) UL 4 with the length of the group that follows it.
     if head[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
         raise ConversionError("invalid_header", "The file meta group does not begin with its length.")
-    opened.seek(144 + int.from_bytes(head[140:144], "little"))
+    start = 144 + int.from_bytes(head[140:144], "little")
+    opened.seek(0)
+    meta = opened.read(min(start, DEFLATED_LIMIT))
+    inflated = BytesIO()
+    inflated.write(meta.replace(deflated, f"{ExplicitVRLittleEndian}".encode().ljust(len(deflated), b"\0")))
     inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-    total = 0
     while not inflate.eof and (data := inflate.unconsumed_tail or opened.read(1 << 16)):
-        total += len(inflate.decompress(data, 1 << 20))
-        if total > DEFLATED_LIMIT:
+        inflated.write(inflate.decompress(data, 1 << 16))
+        if inflated.tell() > DEFLATED_LIMIT:
             raise ConversionError("implausible_size", "The deflated data set is larger than any single frame.")
     if not inflate.eof:
         raise ConversionError("truncated")
-    opened.seek(0)
+    inflated.seek(start)
+    if inflated.read(2) == b"\0\0":  # pydicom reads all of that group, which no file has (PS3.10 7.1), at once
+        raise ConversionError("invalid_header", "The data set begins with elements of commands.")
+    inflated.seek(0)
+    return inflated
 
 
 @cache
@@ -116,7 +146,7 @@ def _tag(name: str) -> BaseTag | None:
 
 def _as_it_lies(header: Dataset, name: str) -> DataElement | RawDataElement | None:
     tag = _tag(name)
-    return None if tag is None else header.get_item(tag)
+    return None if tag is None else header.get_item(tag, keep_deferred=True)
 
 
 def value_of(header: Dataset, name: str) -> object:
@@ -155,8 +185,7 @@ def element(header: Dataset, tag: int) -> object:
 
 def meta_uid(header: FileDataset, name: str) -> UID:
     """A UID of the file meta group, empty where absent."""
-    plain = plain_texts(_as_it_lies(header.file_meta, name))
-    return uid("\\".join(plain) if plain else str(value_of(header.file_meta, name) or ""))
+    return uid("\\".join(texts(header.file_meta, name)))
 
 
 @lru_cache(maxsize=256)
@@ -205,7 +234,7 @@ def texts(header: Dataset, name: str) -> tuple[str, ...]:
     value = value_of(header, name)
     if value is None:
         return ()
-    if isinstance(value, bytes):
+    if isinstance(value, bytes | Sequence):
         raise ConversionError("invalid_header", "A text would be right.", name)
     many = value if isinstance(value, MultiValue | list | tuple) else [value]
     return tuple(str(v).strip("\0 ") for v in many)

@@ -6,19 +6,18 @@ import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from io import BufferedReader, BytesIO
+from io import BytesIO
 from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from pydicom import dcmread
 from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, RLELossless
 
 from harmonize_converters._dicom_frames import n_frames
-from harmonize_converters._dicom_header import check_deflated, parsing, quiet, read_header, value_of
+from harmonize_converters._dicom_header import parsing, quiet, read_header, value_of
 from harmonize_converters._dicom_pixels import (
     PLUGINS,
     TAGS,
@@ -29,6 +28,7 @@ from harmonize_converters._dicom_pixels import (
     pixel_format,
 )
 from harmonize_converters._dicom_slice import Slice
+from harmonize_converters._dicom_walk import Stream
 from harmonize_converters.contract import ConversionError, FoundFile
 
 OPEN_FILES = 8
@@ -48,7 +48,7 @@ class PlaneFile:
         self._expected = expected
         self._syntax = UID(expected.transfer_syntax)
         try:
-            self._opened: BufferedReader | BytesIO = file.path.open("rb")
+            self._opened: Stream = file.path.open("rb")
         except OSError:
             raise ConversionError("unreadable_file") from None
         try:
@@ -98,19 +98,11 @@ class PlaneFile:
     def _find(self, file: FoundFile) -> FileDataset:
         """Read the header and find the value of Pixel Data: ``_start``, ``_length`` (None: undefined), ``_vr``."""
         with parsing():
-            if self._syntax.is_deflated:  # its frames lie in no place of the file
-                check_deflated(self._opened)
-                header = dcmread(self._opened, specific_tags=[*TAGS, *_TABLES, "PixelData"])
-                data = value_of(header, "PixelData")
-                self._opened.close()
-                self._opened = BytesIO(data if isinstance(data, bytes) else b"")
-                self._end = len(data) if isinstance(data, bytes) else 0
-                self._length: int | None = self._end
-                self._start, self._vr = 0, "OW"
-                self._check_present(self._end)
-                return header
-            header = read_header(self._opened, (*TAGS, *_TABLES))
+            header, stream = read_header(self._opened, (*TAGS, *_TABLES))
             self._end = file.size
+            if isinstance(stream, BytesIO):
+                self._opened.close()
+                self._opened, self._end = stream, len(stream.getbuffer())
             little = header.original_encoding[1] is not False
             head = self._opened.read(12)
             implicit = header.original_encoding[0] is not False
@@ -120,7 +112,7 @@ class PlaneFile:
             self._vr = "OW" if implicit else head[4:6].decode("latin-1")
             length = int.from_bytes(head[at : at + 4], "little" if little else "big")
             self._start = self._opened.tell() - 12 + at + 4
-            self._length = None if length == _UNDEFINED else length
+            self._length: int | None = None if length == _UNDEFINED else length
             return header
 
     def _check_present(self, present: object) -> None:

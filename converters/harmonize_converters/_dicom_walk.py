@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Set
-from typing import BinaryIO
+from io import BufferedReader, BytesIO
 
 from pydicom.charset import convert_encodings, default_encoding
 from pydicom.dataelem import RawDataElement, empty_value_for_VR
@@ -23,8 +23,10 @@ _META_HEAD = b"\x02\x00\x00\x00UL\x04\x00"
 _WINDOW = 1 << 14
 """Bytes read at a time. Most headers fit; what is longer than that is skipped unread."""
 _LONGEST = 1 << 26
+MOST_ELEMENTS = 1 << 16
+"""More top-level elements than any header has."""
 _UNDEFINED = 0xFFFFFFFF
-_PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
+PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _STORAGE_CLASS, _SYNTAX, _CHARACTER_SET = 0x00020002, 0x00020010, 0x00080005
 _DELIMITERS, _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 # Value representations by the width of their lengths, 16 bits or 32 (PS3.5 7.1.2).
@@ -36,6 +38,7 @@ _IS_IMPLICIT = {str(ImplicitVRLittleEndian): True, str(ExplicitVRLittleEndian): 
     str(one): False for one in AllTransferSyntaxes if one.is_encapsulated and not one.is_deflated
 }
 Elements = dict[BaseTag, RawDataElement]
+Stream = BufferedReader | BytesIO
 
 
 class _LeftToPydicom(Exception):
@@ -45,7 +48,7 @@ class _LeftToPydicom(Exception):
 class _Window:
     """A file of which a piece is in memory: that which was asked for last, and what follows it."""
 
-    def __init__(self, opened: BinaryIO) -> None:
+    def __init__(self, opened: Stream) -> None:
         self._opened = opened
         self._at, self._data = 0, opened.read(_WINDOW)
 
@@ -81,7 +84,7 @@ class _Window:
         raise _LeftToPydicom
 
 
-def walk(opened: BinaryIO, tags: Set[int]) -> FileDataset | None:
+def walk(opened: Stream, tags: Set[int]) -> FileDataset | None:
     """The elements with ``tags`` as they lie, ``opened`` left at the pixel data; None where ``dcmread`` is needed."""
     try:
         return _walk(opened, tags)
@@ -89,7 +92,7 @@ def walk(opened: BinaryIO, tags: Set[int]) -> FileDataset | None:
         return None
 
 
-def _walk(opened: BinaryIO, tags: Set[int]) -> FileDataset:
+def _walk(opened: Stream, tags: Set[int]) -> FileDataset:
     window = _Window(opened)
     prefix = window.value(PREFIX_AT, 16)
     if not prefix.startswith(PREFIX + _META_HEAD):
@@ -114,10 +117,12 @@ def _elements(window: _Window, at: int, end: int | None, implicit: bool, tags: S
     """The elements with ``tags`` from ``at`` to ``end``, or to the pixel data, and where they end."""
     found: Elements = {}
     last = -1
-    while at != end:
+    for _ in range(MOST_ELEMENTS):
+        if at == end:
+            return found, at
         tag, vr, length, value_at = window.element(at, implicit)
-        if tag in _PIXELS and end is None:
-            break
+        if tag in PIXELS and end is None:
+            return found, at
         if tag <= last or tag >> 16 == _DELIMITERS:
             raise _LeftToPydicom
         last = tag
@@ -130,7 +135,7 @@ def _elements(window: _Window, at: int, end: int | None, implicit: bool, tags: S
         if tag in tags:
             value = window.value(value_at, length) if length else empty_value_for_VR(vr, raw=True)
             found[BaseTag(tag)] = RawDataElement(BaseTag(tag), vr, length, value, value_at, implicit, True)  # type: ignore[arg-type] # as dcmread
-    return found, at
+    raise _LeftToPydicom
 
 
 def _behind_sequence(window: _Window, at: int, implicit: bool) -> int:

@@ -29,7 +29,8 @@ def main() -> int:
         start = time.monotonic()
         tally = run(known[name], range(chosen.first, chosen.first + chosen.cases))
         codes = ", ".join(f"{code} {n:,}" for code, n in tally.refused.most_common())
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        who = resource.RUSAGE_CHILDREN if known[name].apart else resource.RUSAGE_SELF
+        peak = resource.getrusage(who).ru_maxrss // 1024
         print(
             f"{name}: {tally.cases:,} cases in {time.monotonic() - start:.0f} s, slowest {tally.slowest_s * 1e3:.0f} ms, "
             f"peak memory {peak} MB; {tally.converted:,} sources converted and right, refused: {codes}; "

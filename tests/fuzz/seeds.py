@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +13,13 @@ import numpy as np
 import soundfile
 
 from converters import edf_bytes, wfdb_bytes
+from fuzz import dicom_files
+from fuzz.dicom_damage import damage
+from fuzz.dicom_oracle import check_dicom
+from fuzz.mutate import mutate
 from fuzz.oracles import check_edf, check_wfdb
 from harmonize_converters.contract import Converter, SourceFiles
+from harmonize_converters.dicom import DicomConverter
 from harmonize_converters.edf import EdfConverter
 from harmonize_converters.wfdb import WfdbConverter
 
@@ -22,11 +28,14 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Target:
-    """A converter, its good folders, and what a result is compared with."""
+    """A converter, its good folders, what a result is compared with, and how files are damaged."""
 
     converter: Converter
     folders: tuple[Files, ...]
     check: Callable[[SourceFiles, list[np.ndarray]], None]
+    damage: Callable[[random.Random, bytes], bytes] = mutate
+    apart: bool = False
+    """Whether native code is run that may end its process."""
 
 
 def _edf(bdf: bool) -> tuple[Files, ...]:
@@ -113,4 +122,5 @@ def targets() -> dict[str, Target]:
         "edf": Target(EdfConverter(), _edf(False), check_edf),
         "bdf": Target(EdfConverter(), _edf(True), check_edf),
         "wfdb": Target(WfdbConverter(), _wfdb(), check_wfdb),
+        "dicom": Target(DicomConverter(), dicom_files.folders(), check_dicom, damage, apart=True),
     }

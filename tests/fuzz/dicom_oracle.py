@@ -1,0 +1,62 @@
+"""What a converted DICOM file must hold: the planes that pydicom reads from the same bytes."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections import Counter
+from io import BytesIO
+
+import numpy as np
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import JPEGLSLossless
+
+from harmonize_converters.contract import SourceFiles
+
+
+def check_dicom(source: SourceFiles, arrays: list[np.ndarray]) -> None:
+    """Each plane is one of pydicom's, none oftener than there, and slices lie in the order of their positions. What
+    pydicom does not read is not compared."""
+    (array,) = arrays
+    logging.getLogger("pydicom").disabled = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            files = [file.path.read_bytes() for file in source.files]
+            headers = [dcmread(BytesIO(data)) for data in files]
+            planes = [plane for header in headers for plane in _planes(header)]
+            order = _order(headers) if len(array) == len(headers) == len(planes) else None
+        except Exception:  # noqa: BLE001 - the judge has nothing to say
+            return
+    if any(data.count(b"\xe0\x7f\x10\x00") > 1 for data in files):  # pydicom may take a second element for the first
+        return
+    ours, theirs = (Counter(plane.tobytes() for plane in some) for some in (array, planes))
+    assert ours <= theirs, "planes that pydicom does not find"
+    if order is not None:
+        np.testing.assert_array_equal(array, np.array(planes)[order])
+
+
+def _planes(header: Dataset) -> list[np.ndarray]:
+    """Frames, or the tiles of a mosaic."""
+    if header.file_meta.TransferSyntaxUID == JPEGLSLossless:  # what its two decoders make of damage differs
+        header.pixel_array_options(decoding_plugin="pyjpegls")
+    pixels = header.pixel_array
+    pixels = pixels.astype(pixels.dtype.newbyteorder("="))
+    frames = list(pixels) if pixels.ndim == 3 else [pixels]
+    if "MOSAIC" not in header.ImageType:
+        return frames
+    across = int(np.ceil(np.sqrt(header[0x0019100A].value)))
+    rows, columns = pixels.shape[0] // across, pixels.shape[1] // across
+    return [
+        np.ascontiguousarray(pixels[r * rows : (r + 1) * rows, c * columns : (c + 1) * columns])
+        for r in range(across)
+        for c in range(across)
+    ]
+
+
+def _order(headers: list[Dataset]) -> np.ndarray | None:
+    """That of single frames along the normal; None where some lie at one place, and time tells them apart."""
+    x, y = np.split(np.array(headers[0].ImageOrientationPatient, float), 2)
+    along = [float(np.array(one.ImagePositionPatient, float) @ np.cross(x, y)) for one in headers]
+    return np.argsort(along) if len(set(along)) == len(along) else None
