@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import cached_property
@@ -251,9 +251,9 @@ class _Plan(NamedTuple):
     where these are to be fetched at once."""
 
     numbers: Ints
-    chunks: list[Chunks]
+    chunks: Sequence[Chunks]
     whole: Ints = np.empty(0, np.int64)
-    ahead: list[Chunks] = []  # noqa: RUF012 - never changed
+    ahead: Sequence[Chunks] = ()
 
 
 class _Kept:
