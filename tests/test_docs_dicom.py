@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -12,23 +11,17 @@ import numpy as np
 import pytest
 
 from converters.dicom_files import stored_planes, write_series
+from docs_pages import DOCS, page_module
 from judging import dicom_explanations, dicom_judges, dicom_model, dicom_ours, dicom_results
 from judging.dicom_copies import NEAR
 from judging.dicom_model import Finding, Reading, Volume, compare
 from judging.dicom_results import Result, copy_results, explained, pydicom_results, series_results, syntax_results
 from realdata import needs_data
 
-DOCS = Path(__file__).parents[1] / "docs"
-
 
 @pytest.fixture(scope="module")
 def docs() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_dicom", DOCS / "dicom.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return page_module("dicom")
 
 
 # --- real files -------------------------------------------------------------------------------------
