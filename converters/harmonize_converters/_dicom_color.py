@@ -14,6 +14,7 @@ PALETTE = "PALETTE COLOR"
 _YBR = ("YBR_FULL", "YBR_FULL_422")
 _J2K_TRANSFORMED = ("YBR_ICT", "YBR_RCT")
 _RGB_IDS = (b"RGB", b"rgb")
+_COD, _START_OF_TILE = b"\xff\x52", b"\xff\x90"
 _START_OF_SCAN, _APP0, _APP14 = b"\xda", b"\xe0", b"\xee"
 
 
@@ -49,8 +50,12 @@ def check_colors(frame: bytes, syntax: UID, photometric: str) -> None:
 
 def j2k_transformed(frame: bytes) -> bool:
     """Whether a JPEG 2000 codestream's components were transformed (SGcod of COD, ISO/IEC 15444-1 A.6.1)."""
-    at = frame.find(b"\xff\x52", frame.find(b"\xff\x4f\xff\x51"))
-    return at >= 0 and len(frame) > at + 8 and frame[at + 8] == 1
+    at = frame.find(b"\xff\x4f\xff\x51") + 2
+    while at > 1 and at + 9 <= len(frame) and frame[at : at + 2] != _START_OF_TILE:
+        if frame[at : at + 2] == _COD:
+            return frame[at + 8] == 1
+        at += 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
+    return False
 
 
 def jpeg_color(frame: bytes) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import (
     ExplicitVRBigEndian,
@@ -21,7 +24,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from converters.conformance import ConverterConformance, convert, sources_in
+from converters.conformance import ConverterConformance, convert, found
 from converters.dicom_files import (
     CONVERTER,
     array,
@@ -308,6 +311,11 @@ def test_i08_a_codestream_of_other_colors_than_declared_is_refused(tmp_path, nam
 # --- real files -------------------------------------------------------------------------------------
 
 
+def of_pydicom(name: str) -> SourceFiles:
+    (source,) = CONVERTER.group([found(PYDICOM_FILES / name, PYDICOM_FILES)], {})
+    return source
+
+
 @needs_data
 def test_i08_a_series_in_color_equals_the_nifti_beside_it_and_dcm2niix(tmp_path):
     folder = DATA / "dicom" / "generic" / "rgb" / "001"
@@ -325,8 +333,30 @@ def test_i08_a_series_in_color_equals_the_nifti_beside_it_and_dcm2niix(tmp_path)
     assert len(list(tmp_path.glob("out*.nii"))) == 1
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "SC_rgb_dcmtk_+eb+cy+n1.dcm",
+            "SC_rgb_dcmtk_+eb+cy+np.dcm",
+            "SC_rgb_dcmtk_+eb+cy+s4.dcm",
+            "examples_jpeg2k.dcm",
+        ),
+        *("SC_rgb_dcmtk_+eb+cr.dcm", "SC_rgb_jpeg_lossy_gdcm.dcm", "SC_rgb_small_odd_jpeg.dcm", "SC_rgb_gdcm_KY.dcm"),
+    ],
+)
+def test_i08_colors_are_those_that_pillow_sees(name):
+    """A reader that knows nothing of DICOM. Its JPEG decoder rounds otherwise, and smooths halved colours otherwise."""
+    source = of_pydicom(name)
+    stored = convert(CONVERTER, source).arrays[0].transpose(1, 2, 0).astype(int)
+    frame = next(generate_frames(pydicom.dcmread(source.primary.path).PixelData, number_of_frames=1))
+    apart = np.abs(stored - np.asarray(Image.open(BytesIO(frame)).convert("RGB")))
+    assert apart.max() <= 3
+    assert apart.mean() < 0.2  # colours left as they are, or converted twice, are off by 30 and more
+
+
 def test_i13_a_real_cine_in_color_is_what_pydicom_makes_of_it():
-    (source,) = [s for s in sources_in(CONVERTER, PYDICOM_FILES) if s.primary.path.name == "examples_ybr_color.dcm"]
+    source = of_pydicom("examples_ybr_color.dcm")
     outcome = convert(CONVERTER, source)
     image: Any = outcome.description.image
     assert (image.axes, image.shape, image.time_step_s) == (("t", "c", "y", "x"), (30, 3, 240, 320), 0.033333)
