@@ -38,7 +38,7 @@ JUDGES = """| judge | what it is |
 | NIfTI beside | `*_ground_truth.nii.gz` beside the series, made with dicom2nifti and shipped with the data |
 | the same, reoriented | `*_ground_truth_reoriented.nii.gz`: its axes turned, its affine another |
 | dcm2niix {dcm2niix} | `dcm2niix -z n -b n`, run when the page is written |
-| pydicom {pydicom} | `pixel_array`, rescaled or its palette applied; slices in order by the formula of PS3.3 C.7.6.2.1.1 |
+| pydicom {pydicom} | `pixel_array`, rescaled or through its palette; slices in order by PS3.3 C.7.6.2.1.1 |
 """
 
 FILES = """## The files of pydicom
