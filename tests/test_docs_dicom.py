@@ -119,7 +119,7 @@ def flipped(volume: Volume, axes: str) -> Volume:
     assert volume.affine is not None
     turns = nib.orientations.axcodes2ornt(tuple(axes))
     turns = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt(tuple(volume.orientation)), turns)
-    affine = volume.affine @ nib.orientations.inv_ornt_aff(turns, volume.values.shape)
+    affine = volume.affine @ nib.orientations.inv_ornt_aff(turns, volume.values.shape[:3])
     return Volume(nib.apply_orientation(volume.values, turns), affine, axes)
 
 
@@ -133,6 +133,13 @@ def test_i02_a_mirrored_volume_is_seen(volume: Volume) -> None:
     assert wrong(volume, replace(volume, values=volume.values[::-1])) == {"values"}
     other = flipped(volume, "LPS")
     assert "values" in wrong(volume, replace(other, values=other.values[:, ::-1]))
+
+
+def test_i08_colours_in_another_order_are_seen(volume: Volume) -> None:
+    colours = replace(volume, values=np.random.default_rng(1).normal(size=(4, 5, 6, 3)))
+    assert wrong(colours, flipped(colours, "LPS")) == set()
+    assert wrong(colours, replace(colours, values=colours.values[..., ::-1])) == {"values"}
+    assert wrong(colours, volume) == {"volumes"}
 
 
 def test_one_wrong_voxel_shift_or_spacing_is_seen(volume: Volume) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pydicom.dataset import Dataset
 
-from harmonize_converters._dicom_header import element, number, texts
+from harmonize_converters._dicom_header import element, number
 from harmonize_converters._dicom_pixels import PixelFormat
 from harmonize_converters._dicom_slice import Diffusion, Place, Slice, Tile, slice_of, unit_vector
 from harmonize_converters.contract import ConversionError
@@ -18,11 +18,6 @@ _CREATORS = {0x00190010: "SIEMENS MR HEADER", 0x00290010: "SIEMENS CSA HEADER"}
 _COUNT, _B_VALUE, _DIRECTION, _CSA = 0x0019100A, 0x0019100C, 0x0019100E, 0x00291010
 TAGS = (*_CREATORS, _COUNT, _B_VALUE, _DIRECTION, _CSA)
 _MAX_ITEMS = 1000
-
-
-def is_mosaic(header: Dataset) -> bool:
-    """Whether ImageType says so."""
-    return "MOSAIC" in texts(header, "ImageType")
 
 
 def mosaic_slices(header: Dataset, pixels: PixelFormat) -> list[Slice]:

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.uid import (
+    ComputedRadiographyImageStorage,
     CTImageStorage,
     EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
@@ -173,6 +174,30 @@ def cine_dataset(planes: np.ndarray, **changes: Any) -> Dataset:
             delattr(ds, name)
         else:
             setattr(ds, name, value)
+    return ds
+
+
+def planar_dataset(pixels: np.ndarray, **changes: Any) -> Dataset:
+    """A radiograph: one image (rows, columns), or (rows, columns, 3) in colour, without a place in the patient."""
+    geometry = dict.fromkeys(("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "RescaleType"))
+    ds = slice_dataset(pixels[..., 0] if pixels.ndim == 3 else pixels, 1, 0.0, **geometry)
+    ds.SOPClassUID, ds.Modality = ComputedRadiographyImageStorage, "CR"
+    del ds.RescaleSlope, ds.RescaleIntercept
+    colored(ds, pixels)
+    for name, value in changes.items():
+        setattr(ds, name, value)
+    return ds
+
+
+def colored(ds: Dataset, pixels: np.ndarray) -> Dataset:
+    """Give a data set unsigned pixels, whatever it had: (..., 3) are RGB, color by pixel."""
+    bits = pixels.dtype.itemsize * 8
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = bits, bits, bits - 1, 0
+    if pixels.shape[-1] == 3 and pixels.ndim >= 3:
+        ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+    data = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    ds.PixelData = data + b"\0" * (len(data) % 2)
+    ds["PixelData"].VR = "OW"
     return ds
 
 
