@@ -9,24 +9,33 @@ from datetime import datetime
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
-from harmonize_converters import _dicom_cine, _dicom_frames, _dicom_pixels, _dicom_risks, _dicom_spacing, _dicom_subject
+from harmonize_converters import (
+    _dicom_cine,
+    _dicom_frames,
+    _dicom_pixels,
+    _dicom_private,
+    _dicom_risks,
+    _dicom_spacing,
+    _dicom_subject,
+)
 from harmonize_converters._dicom_color import GREY
 from harmonize_converters._dicom_frames import has_groups, n_frames
 from harmonize_converters._dicom_header import meta_uid, number, numbers, text, texts, uid, value_of, whole
 from harmonize_converters._dicom_pixels import PixelFormat, pixel_format
+from harmonize_converters._dicom_private import weighting
 from harmonize_converters._dicom_risks import is_capture
 from harmonize_converters._dicom_spacing import PlaneSpacing, plane_spacing
 from harmonize_converters.contract import ConversionError
 
 TIME_TAGS = ("TemporalPositionIdentifier", "TriggerTime", "FrameReferenceTime", "AcquisitionNumber")
 """What tells volumes at the same positions apart in time, the most specific first."""
-_OWN_TAGS = (
+_OWN_TAGS: tuple[str | int, ...] = (
     *("SOPClassUID", "Modality", "ImageType", *_dicom_frames.TAGS, *_dicom_cine.TAGS),
     *(*_dicom_spacing.TAGS, *_dicom_risks.TAGS),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType", "Units"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "DiffusionBValue"),
-    *("DiffusionGradientOrientation", "DiffusionDirectionality"),
+    *("DiffusionGradientOrientation", "DiffusionDirectionality", *_dicom_private.TAGS),
     *("TemporalResolution", "MRAcquisitionType", "ScanningSequence", "EchoPlanarPulseSequence"),
 )
 TAGS = (*_OWN_TAGS, *TIME_TAGS, *_dicom_pixels.TAGS, *_dicom_subject.TAGS)
@@ -213,22 +222,26 @@ def _time(header: Dataset, tag: str) -> float | None:
 
 
 def _diffusion(header: Dataset) -> Diffusion:
-    """DiffusionBValue and DiffusionGradientOrientation (PS3.3 C.8.13.5.9); no direction at b = 0."""
-    b_value = number(header, "DiffusionBValue")
+    """DiffusionBValue and DiffusionGradientOrientation (PS3.3 C.8.13.5.9), else what makers write; no direction at
+    b = 0."""
+    b_value, direction = number(header, "DiffusionBValue"), numbers(header, "DiffusionGradientOrientation")
     if b_value is None and text(header, "DiffusionDirectionality") == "NONE":
         b_value = 0.0
     if b_value is not None and b_value < 0:
         raise ConversionError("invalid_header", "Zero or more would be right.", "DiffusionBValue")
-    found = numbers(header, "DiffusionGradientOrientation") if b_value else None
-    return Diffusion(b_value, unit_vector(found or (), "DiffusionGradientOrientation"))
+    if text(header, "Modality") == "MR" and (b_value is None or (b_value and direction is None)):
+        own, own_direction = weighting(header)
+        if b_value is None or own == b_value:
+            b_value, direction = own, own_direction
+    return Diffusion(b_value, _unit_vector(direction or ()) if b_value else None)
 
 
-def unit_vector(found: tuple[float, ...], where: str) -> tuple[float, float, float] | None:
+def _unit_vector(found: tuple[float, ...]) -> tuple[float, float, float] | None:
     """Three numbers as a direction; None for none or zeros. Raises ``ConversionError``."""
     if not any(found):
         return None
     if len(found) != 3 or not abs(math.hypot(*found) - 1) <= 0.01:
-        raise ConversionError("invalid_header", "A unit vector would be right.", where)
+        raise ConversionError("invalid_header", "A gradient direction of length 1 would be right.")
     return found[0], found[1], found[2]
 
 

@@ -19,10 +19,10 @@ from harmonize_converters._dicom_color import GREY
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
 from harmonize_converters._dicom_header import PREFIX, PREFIX_AT, read_dataset, whole
 from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
-from harmonize_converters._dicom_mosaic import TAGS as MOSAIC_TAGS
-from harmonize_converters._dicom_mosaic import mosaic_slices
+from harmonize_converters._dicom_mosaic import COUNT, mosaic_slices
 from harmonize_converters._dicom_pixels import libraries
 from harmonize_converters._dicom_planes import PlaneFiles
+from harmonize_converters._dicom_private import is_orphaned
 from harmonize_converters._dicom_risks import burned_in_risk, is_capture, recognizable_features
 from harmonize_converters._dicom_series import lenient_texts, series_sources
 from harmonize_converters._dicom_slice import (
@@ -50,9 +50,8 @@ from harmonize_converters.contract import (
 from harmonize_schemas import Image
 
 _CONCATENATION = ("ConcatenationUID", "InConcatenationTotalNumber")
-_READ_TAGS: tuple[str | int, ...] = (
-    *dict.fromkeys((*TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS)),
-    *MOSAIC_TAGS,
+_READ_TAGS: tuple[str | int, ...] = tuple(
+    dict.fromkeys((*TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS, COUNT))
 )
 
 
@@ -196,6 +195,8 @@ def _risks(sop_class_name: str, header: Dataset, one: Slice) -> Iterator[str]:
         yield "burned_in_risk"
     if recognizable_features(header, one.meaning.modality):
         yield "recognizable_features"
+    if one.diffusion.b_value is not None and is_orphaned(header):
+        yield "private_creator_missing"
 
 
 def _stored_order(volume: Volume, colors: int) -> list[tuple[int, int]]:
