@@ -119,8 +119,8 @@ def is_directory(header: FileDataset) -> bool:
     return meta_uid(header, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
 
 
-def check_kind(header: FileDataset) -> None:
-    """Refuse every kind of object that is not an image of the kinds converted. Raises ``ConversionError``."""
+def check_kind(header: FileDataset) -> UID:
+    """What kind of object it is. Raises ``ConversionError`` for every kind that is no image of those converted."""
     sop_class = sop_class_of(header)
     if not sop_class:
         raise ConversionError("invalid_header", "The element is missing.", "SOPClassUID")
@@ -132,11 +132,12 @@ def check_kind(header: FileDataset) -> None:
     if is_mosaic(header) and (has_groups(header) or n_frames(header) > 1):
         raise ConversionError("unsupported_multiframe", "A mosaic of several frames.")
     if has_groups(header):
-        return
+        return sop_class
     if name.startswith(("Enhanced", "Legacy Converted Enhanced")):
         raise ConversionError("unsupported_multiframe", f"{name} without functional groups.")
     if n_frames(header) > 1:
         _dicom_cine.check(header, sop_class)
+    return sop_class
 
 
 def sop_class_of(header: FileDataset) -> UID:
@@ -146,9 +147,9 @@ def sop_class_of(header: FileDataset) -> UID:
 
 def is_planar(header: FileDataset) -> bool:
     """Whether a file is one image of its own, without a place and of a kind that needs none."""
-    single = not has_groups(header) and n_frames(header) == 1
-    placed = any(value_of(header, tag) is not None for tag in _PLACE)
-    return single and not placed and sop_class_of(header).name not in _SLICES and not is_mosaic(header)
+    if any(value_of(header, tag) is not None for tag in _PLACE) or has_groups(header) or n_frames(header) > 1:
+        return False
+    return sop_class_of(header).name not in _SLICES and not is_mosaic(header)
 
 
 def is_mosaic(header: Dataset) -> bool:

@@ -34,7 +34,6 @@ from harmonize_converters._dicom_slice import (
     pixels_of,
     planar_slices,
     slice_of,
-    sop_class_of,
 )
 from harmonize_converters._dicom_volume import Volume, assemble, b_values, b_vectors
 from harmonize_converters.contract import (
@@ -145,7 +144,7 @@ def _frames(source: SourceFiles) -> _Frames:
         if file.size == 0:
             raise ConversionError("empty_file")
         header = read_dataset(file.path, _READ_TAGS)
-        check_kind(header)
+        kind = check_kind(header).name
         pixels = pixels_of(header, file.size)
         parts = whole(header, "InConcatenationTotalNumber")
         if parts is not None and parts > len(source.files):
@@ -164,7 +163,7 @@ def _frames(source: SourceFiles) -> _Frames:
             slices.append(slice_of(header, pixels))
         files += [number] * (len(slices) - len(files))
         firsts.setdefault(None, header)
-        flags |= dict.fromkeys(_risks(sop_class_of(header).name, flat, slices[-1]))
+        flags |= dict.fromkeys(_risks(kind, flat, slices[-1]))
     if not firsts:
         raise ConversionError("missing_file")
     if kinds and len(kinds) != len(slices):
