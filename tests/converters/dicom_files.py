@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,16 @@ def stored_planes(count: int, rows: int = 6, columns: int = 5, seed: int = 0, bi
     planes = np.random.default_rng(seed).integers(-high, high, (count, rows, columns)).astype(np.int16)
     planes[:, 0, 0], planes[:, 0, 1] = -high, high - 1
     return planes
+
+
+def changed(ds: Dataset, changes: Mapping[str, Any]) -> Dataset:
+    """Set elements by keyword, or take them away where None."""
+    for name, value in changes.items():
+        if value is not None:
+            setattr(ds, name, value)
+        elif name in ds:
+            delattr(ds, name)
+    return ds
 
 
 def slice_dataset(pixels: np.ndarray, number: int, z: float, **changes: Any) -> Dataset:
@@ -76,12 +86,7 @@ def slice_dataset(pixels: np.ndarray, number: int, z: float, **changes: Any) -> 
     ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = "1", "-1024", "HU"
     ds.PixelData = pixels.astype("<i2").tobytes()
     ds["PixelData"].VR = "OW"
-    for name, value in changes.items():
-        if value is None:
-            delattr(ds, name)
-        else:
-            setattr(ds, name, value)
-    return ds
+    return changed(ds, changes)
 
 
 def save(ds: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> Path:
@@ -145,12 +150,7 @@ def enhanced_dataset(
     ds.PerFrameFunctionalGroupsSequence = [groups(**frame) for frame in frames]
     ds.PixelData = planes.astype("<i2").tobytes()
     ds["PixelData"].VR = "OW"
-    for name, value in changes.items():
-        if value is None:
-            delattr(ds, name)
-        else:
-            setattr(ds, name, value)
-    return ds
+    return changed(ds, changes)
 
 
 def at(position: Sequence[float], **macros: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -169,12 +169,7 @@ def cine_dataset(planes: np.ndarray, **changes: Any) -> Dataset:
     ds.FrameTime = "40"
     ds.PixelData = planes.astype("<i2").tobytes()
     ds["PixelData"].VR = "OW"
-    for name, value in changes.items():
-        if value is None:
-            delattr(ds, name)
-        else:
-            setattr(ds, name, value)
-    return ds
+    return changed(ds, changes)
 
 
 def planar_dataset(pixels: np.ndarray, **changes: Any) -> Dataset:
