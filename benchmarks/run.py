@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 from benchmarks import (
+    codecs,
     convert_ecg,
     convert_edf,
     edf_read,
@@ -78,6 +79,10 @@ def main() -> None:
         "Bytes in the store of a native byte, by codec (`benchmarks/sizes.py`; real data):",
         "",
         *sizes.rows(),
+        "",
+        "Ways to shuffle before compressing: size, rate of decoding (`benchmarks/codecs.py`; real data):",
+        "",
+        *codecs.rows(),
     ]
     text = "\n".join(lines) + "\n"
     Path(__file__).with_name("README.md").write_text(text, "utf-8")

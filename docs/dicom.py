@@ -38,13 +38,14 @@ JUDGES = """| judge | what it is |
 | NIfTI beside | `*_ground_truth.nii.gz` beside the series, made with dicom2nifti and shipped with the data |
 | the same, reoriented | `*_ground_truth_reoriented.nii.gz`: its axes turned, its affine another |
 | dcm2niix {dcm2niix} | `dcm2niix -z n -b n`, run when the page is written |
-| pydicom {pydicom} | `pixel_array` and `apply_rescale`; slices put in order by the formula of PS3.3 C.7.6.2.1.1 |
+| pydicom {pydicom} | `pixel_array`, rescaled or through its palette; slices in order by PS3.3 C.7.6.2.1.1 |
 """
 
 FILES = """## The files of pydicom
 
-Each DICOM file of pydicom's wheel on its own, beside pydicom's own pixels after the same rescale; files of one folder
-that are alike share a line. Not DICOM files by PS3.10 (no prefix), so left to other converters: {others}.
+Each DICOM file of pydicom's wheel on its own, beside pydicom's own pixels after the same rescale, or as RGB; files of
+one folder that are alike share a line. What has the flag `burned_in_risk` is quarantined by a conversion, unless its
+recipe allows it ([privacy](privacy.md)). Not DICOM files by PS3.10 (no prefix), so left to other converters: {others}.
 """
 
 SYNTAXES = """## The same pixels in each transfer syntax

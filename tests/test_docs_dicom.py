@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -12,23 +11,17 @@ import numpy as np
 import pytest
 
 from converters.dicom_files import stored_planes, write_series
+from docs_pages import DOCS, page_module
 from judging import dicom_explanations, dicom_judges, dicom_model, dicom_ours, dicom_results
 from judging.dicom_copies import NEAR
 from judging.dicom_model import Finding, Reading, Volume, compare
 from judging.dicom_results import Result, copy_results, explained, pydicom_results, series_results, syntax_results
 from realdata import needs_data
 
-DOCS = Path(__file__).parents[1] / "docs"
-
 
 @pytest.fixture(scope="module")
 def docs() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_dicom", DOCS / "dicom.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return page_module("dicom")
 
 
 # --- real files -------------------------------------------------------------------------------------
@@ -126,7 +119,7 @@ def flipped(volume: Volume, axes: str) -> Volume:
     assert volume.affine is not None
     turns = nib.orientations.axcodes2ornt(tuple(axes))
     turns = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt(tuple(volume.orientation)), turns)
-    affine = volume.affine @ nib.orientations.inv_ornt_aff(turns, volume.values.shape)
+    affine = volume.affine @ nib.orientations.inv_ornt_aff(turns, volume.values.shape[:3])
     return Volume(nib.apply_orientation(volume.values, turns), affine, axes)
 
 
@@ -140,6 +133,13 @@ def test_i02_a_mirrored_volume_is_seen(volume: Volume) -> None:
     assert wrong(volume, replace(volume, values=volume.values[::-1])) == {"values"}
     other = flipped(volume, "LPS")
     assert "values" in wrong(volume, replace(other, values=other.values[:, ::-1]))
+
+
+def test_i08_colours_in_another_order_are_seen(volume: Volume) -> None:
+    colours = replace(volume, values=np.random.default_rng(1).normal(size=(4, 5, 6, 3)))
+    assert wrong(colours, flipped(colours, "LPS")) == set()
+    assert wrong(colours, replace(colours, values=colours.values[..., ::-1])) == {"values"}
+    assert wrong(colours, volume) == {"volumes"}
 
 
 def test_one_wrong_voxel_shift_or_spacing_is_seen(volume: Volume) -> None:

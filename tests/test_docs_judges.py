@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -16,23 +15,17 @@ import pytest
 from converters.edf_bytes import Signal, annotations, edf_bytes, timekeeping
 from converters.wfdb_bytes import END, Record, noise, skip, word
 from converters.wfdb_bytes import Signal as WfdbSignal
+from docs_pages import DOCS, page_module
 from judging import explanations, model, ours, raw_annotations, raw_edf, raw_wfdb, results
 from judging.compare import Finding, compare, ratio
 from judging.model import Event, Reading, Refusal
 from judging.results import Result, edf_results, explained, wfdb_results
 from realdata import needs_data
 
-DOCS = Path(__file__).parents[1] / "docs"
-
 
 @pytest.fixture(scope="module")
 def docs() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_judges", DOCS / "judges.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return page_module("judges")
 
 
 # --- real files -------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,19 +12,15 @@ from typer.testing import CliRunner
 
 import harmonize as hz
 from converters.edf_bytes import Signal, edf_bytes
+from docs_pages import DOCS, page_module
 from harmonize.cli import app
 from harmonize.ingest.recipes import shipped_recipes
 from ingest.trees import TREES
 
-DOCS = Path(__file__).parents[1] / "docs"
-
 
 @pytest.fixture(scope="module")
-def pages():
-    spec = importlib.util.spec_from_file_location("pages", DOCS / "recipes.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def pages() -> ModuleType:
+    return page_module("recipes")
 
 
 def test_the_page_of_recipes_is_current(pages) -> None:

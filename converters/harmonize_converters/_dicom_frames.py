@@ -46,6 +46,7 @@ MACROS: Mapping[str, Mapping[str, str]] = {
     "CardiacSynchronizationSequence": {"NominalCardiacTriggerDelayTime": "TriggerTime"},
     "CTXRayDetailsSequence": {"KVP": "KVP"},
     "CTReconstructionSequence": {"ConvolutionKernel": "ConvolutionKernel"},
+    "FrameAnatomySequence": {"AnatomicRegionSequence": "AnatomicRegionSequence"},
     "MRImageFrameTypeSequence": _FRAME_TYPE,
     "CTImageFrameTypeSequence": _FRAME_TYPE,
     "PETFrameTypeSequence": _FRAME_TYPE,

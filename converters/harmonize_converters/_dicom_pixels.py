@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from itertools import takewhile
+from math import ceil
 
 import numpy as np
 from pydicom.dataset import FileDataset
@@ -26,13 +26,17 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from harmonize_converters import _dicom_palette
+from harmonize_converters._dicom_color import GREY, PALETTE, check_colors, check_photometric, is_frame_header, segments
 from harmonize_converters._dicom_frames import n_frames
 from harmonize_converters._dicom_header import meta_uid, quiet, text, whole
+from harmonize_converters._dicom_palette import Palette, palette_of
 from harmonize_converters.contract import ConversionError
 
 TAGS = (
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel"),
     *("PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "LossyImageCompression"),
+    *("PixelPresentation", *_dicom_palette.TAGS),
 )
 # One decoder each, whatever else is installed: the same file must give the same values everywhere.
 _J2K, _JPEG, _JPEG_LS, _RLE = (
@@ -55,7 +59,8 @@ _COMPRESSION_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
-    """What all frames of a volume must share."""
+    """What all frames of a volume must share. ``photometric`` and ``samples`` (a pixel) are those of the file;
+    ``planar``: whether uncompressed samples lie color by plane."""
 
     rows: int
     columns: int
@@ -65,14 +70,35 @@ class PixelFormat:
     photometric: str
     transfer_syntax: str
     lossy: bool
+    samples: int = 1
+    planar: bool = False
+    palette: Palette | None = None
+
+    @property
+    def stored_dtype(self) -> np.dtype:
+        """Of decoded samples, before a palette."""
+        return np.dtype(f"{'int' if self.signed else 'uint'}{max(self.bits_allocated, 8)}")
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(f"{'int' if self.signed else 'uint'}{self.bits_allocated}")
+        """Of the values that a plane is given as."""
+        return self.stored_dtype if self.palette is None else self.palette.dtype
+
+    @property
+    def colors(self) -> int:
+        """Planes that a frame is given as: red, green and blue, or one of grey values."""
+        return 1 if self.photometric in GREY else 3
 
     @property
     def plane_bytes(self) -> int:
-        return self.rows * self.columns * self.bits_allocated // 8
+        """Of one colour's plane, as given."""
+        return self.rows * self.columns * self.dtype.itemsize
+
+    @property
+    def frame_bits(self) -> int:
+        """Of one frame that is not compressed, as stored; YBR_FULL_422 has two samples a pixel (PS3.3 C.7.6.3.1.2)."""
+        halved = self.photometric == "YBR_FULL_422" and not UID(self.transfer_syntax).is_encapsulated
+        return self.rows * self.columns * self.bits_allocated * (2 if halved else self.samples)
 
 
 def pixel_format(header: FileDataset, size: int) -> PixelFormat:
@@ -84,18 +110,22 @@ def pixel_format(header: FileDataset, size: int) -> PixelFormat:
             raise ConversionError("invalid_header", "The element is missing or negative.", name)
         return found
 
-    photometric = text(header, "PhotometricInterpretation")
-    if photometric not in ("MONOCHROME1", "MONOCHROME2") or required("SamplesPerPixel") != 1:
-        raise ConversionError("unsupported_photometric", "Only MONOCHROME1 and MONOCHROME2 are converted.")
+    photometric, samples = text(header, "PhotometricInterpretation") or "", required("SamplesPerPixel")
     allocated, stored = required("BitsAllocated"), required("BitsStored")
-    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated:
+    syntax = meta_uid(header, "TransferSyntaxUID")
+    check_photometric(photometric, samples, stored, syntax)
+    if photometric in GREY and text(header, "PixelPresentation") in ("COLOR", "MIXED"):
+        raise ConversionError("unsupported_photometric", "Some values are colours of a supplemental palette.")
+    packed = allocated == 1 and photometric in GREY and not syntax.is_encapsulated and syntax.is_little_endian
+    if not (allocated in (8, 16, 32) or packed) or not 1 <= stored <= allocated:
         raise ConversionError("unsupported_pixel_data", f"Bits allocated {allocated}, stored {stored}.")
     if required("HighBit") != stored - 1:
         raise ConversionError("unsupported_pixel_data", f"High bit is not {stored - 1}.", "HighBit")
     representation = required("PixelRepresentation")
     if representation not in (0, 1):
         raise ConversionError("invalid_header", "0 or 1 would be right.", "PixelRepresentation")
-    syntax = meta_uid(header, "TransferSyntaxUID")
+    if representation and (samples > 1 or allocated == 1):
+        raise ConversionError("unsupported_pixel_data", "Colours or single bits that are signed.")
     tag = text(header, "LossyImageCompression")
     declared = PixelFormat(
         rows=required("Rows"),
@@ -106,13 +136,18 @@ def pixel_format(header: FileDataset, size: int) -> PixelFormat:
         photometric=photometric,
         transfer_syntax=str(syntax),
         lossy=tag == "01" or syntax in _LOSSY or (syntax in _MAYBE_LOSSY and tag != "00"),
+        samples=samples,
+        planar=samples > 1 and not syntax.is_encapsulated and required("PlanarConfiguration") == 1,
+        palette=palette_of(header, representation == 1) if photometric == PALETTE else None,
     )
+    if photometric == "YBR_FULL_422" and (declared.planar or declared.columns % 2):
+        raise ConversionError("invalid_header", "Halved colours need pairs of pixels, color by pixel.", photometric)
     if declared.rows == 0 or declared.columns == 0:
         raise ConversionError("invalid_header", "Rows and Columns above zero would be right.")
     encoded = decoder_of(syntax).UID.is_encapsulated or syntax.is_deflated
     frames = n_frames(header)
     limit = max(_HUGE_PLANE, _COMPRESSION_LIMIT * size) if encoded else size
-    wanted = declared.plane_bytes if encoded else declared.plane_bytes * frames
+    wanted = ceil(declared.frame_bits * (1 if encoded else frames) / 8)
     if wanted > limit or frames > max(size, 1):
         far = encoded or wanted > _COMPRESSION_LIMIT * max(size, 1)
         raise ConversionError("implausible_size" if far else "truncated")
@@ -158,7 +193,10 @@ def drop_unused_bits(values: np.ndarray, bits_stored: int) -> np.ndarray:
 
 
 def check_codestream(frame: bytes, syntax: UID, expected: PixelFormat) -> None:
-    """The size that a frame's codestream declares must be the header's, before a decoder takes memory for it."""
+    """The size and the colours that a frame's codestream declares must be the header's, before a decoder takes memory
+    for it."""
+    if expected.samples == 3:
+        check_colors(frame, syntax, expected.photometric)
     if syntax == RLELossless:  # has no size of its own
         return
     size = _j2k_size(frame) if PLUGINS[syntax] is _J2K else _jpeg_size(frame)
@@ -179,11 +217,6 @@ def _j2k_size(frame: bytes) -> tuple[int, int] | None:
 
 def _jpeg_size(frame: bytes) -> tuple[int, int] | None:
     """Rows and columns of a JPEG or JPEG-LS stream's frame header (ISO/IEC 10918-1 B.2, 14495-1 C.2.2)."""
-    at = 2
-    while at + 9 <= len(frame) and frame[:2] == b"\xff\xd8" and frame[at] == 0xFF:
-        at += len(list(takewhile(lambda byte: byte == 0xFF, frame[at : at + 16]))) - 1
-        marker = frame[at + 1 : at + 2]
-        if marker == b"\xf7" or (b"\xc0" <= marker <= b"\xcf" and marker not in (b"\xc4", b"\xc8", b"\xcc")):
-            return int.from_bytes(frame[at + 5 : at + 7], "big"), int.from_bytes(frame[at + 7 : at + 9], "big")
-        at += 2 + int.from_bytes(frame[at + 2 : at + 4], "big")
-    return None
+    headers = (content for marker, content in segments(frame) if is_frame_header(marker) and len(content) >= 5)
+    found = next(headers, None)
+    return None if found is None else (int.from_bytes(found[1:3], "big"), int.from_bytes(found[3:5], "big"))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
+from math import ceil
 from types import TracebackType
 from typing import Any, Self
 
@@ -33,6 +34,7 @@ from harmonize_converters.contract import ConversionError, FoundFile
 
 OPEN_FILES = 8
 _TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+_PIXEL_VRS = (b"OB", b"OW", b"UN")
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 # SOI of JPEG and JPEG-LS, SOC and SIZ of JPEG 2000, the signature box of JP2.
@@ -66,26 +68,33 @@ class PlaneFile:
         self._opened.close()
 
     def plane(self, frame: int) -> np.ndarray:
-        """The stored values (rows, columns) of one frame, counted from 0."""
+        """One frame, counted from 0: grey values as stored (1, rows, columns), or colours as RGB (3, rows, columns)."""
         if not 0 <= frame < self.frames:
             raise ConversionError("source_changed")
         pieces, expected = self._pieces[frame], self._expected
         if self._as_it_lies:
-            values = self._copied(*pieces[0])
+            stored = self._copied(*pieces[0])
         else:
             data = b"".join(self._read(offset, length) for offset, length in pieces)
             if self._syntax.is_encapsulated:
                 check_codestream(data, self._syntax, expected)
-            values = self._decode(data)
-        return drop_unused_bits(values, expected.bits_stored)
+            if expected.bits_allocated == 1:
+                return self._unpack(data, frame * expected.frame_bits % 8)[None]
+            stored = self._decode(data)
+        stored = drop_unused_bits(stored, expected.bits_stored)
+        if expected.palette is not None:
+            return expected.palette.colors(stored)
+        return stored[None] if expected.samples == 1 else stored.transpose(2, 0, 1)
 
     @property
     def _as_it_lies(self) -> bool:
         """Whether the bytes of the file are those of the array; ``_decode`` gives the same, slower."""
-        return self._syntax.is_little_endian and not self._syntax.is_encapsulated and sys.byteorder == "little"
+        syntax, expected = self._syntax, self._expected
+        plain = syntax.is_little_endian and not syntax.is_encapsulated and sys.byteorder == "little"
+        return plain and expected.samples == 1 and expected.bits_allocated > 1
 
     def _copied(self, offset: int, length: int) -> np.ndarray:
-        values = np.empty((self._expected.rows, self._expected.columns), self._expected.dtype)
+        values = np.empty((self._expected.rows, self._expected.columns), self._expected.stored_dtype)
         try:
             self._opened.seek(offset)
             done = self._opened.readinto(values.data.cast("B"))
@@ -105,7 +114,8 @@ class PlaneFile:
                 self._opened, self._end = stream, len(stream.getbuffer())
             little = header.original_encoding[1] is not False
             head = self._opened.read(12)
-            implicit = header.original_encoding[0] is not False
+            # Some files are implicit although their transfer syntax is not.
+            implicit = header.original_encoding[0] is not False or head[4:6] not in _PIXEL_VRS
             at = 4 if implicit else 8
             tag = b"\xe0\x7f\x10\x00" if little else b"\x7f\xe0\x00\x10"
             self._check_present(len(head) == 12 and head[:4] == tag)
@@ -135,20 +145,25 @@ class PlaneFile:
             items = list(self._items())
             tables = [value_of(header, name) for name in _TABLES]
             return self._framed(items[0], items[1:], tables) if items else self._framed((0, 0), [], tables)
-        plane, frames, length = self._expected.plane_bytes, self.frames, self._length
+        bits, frames, length = self._expected.frame_bits, self.frames, self._length
         if length is None:
             raise ConversionError("corrupt", "Pixel data that are not compressed have no length.", "PixelData")
-        if length < frames * plane or self._start + frames * plane > self._end:
-            raise ConversionError("truncated", f"{length} of {frames * plane} bytes of pixels.", "PixelData")
-        if length >= (frames + 1) * plane:
+        needed = ceil(bits * frames / 8)
+        if length < needed or self._start + needed > self._end:
+            raise ConversionError("truncated", f"{length} of {needed} bytes of pixels.", "PixelData")
+        if length - needed > 1 and (length - needed) * 8 >= bits:
             raise ConversionError("corrupt", f"The pixel data hold more than {frames} frames.", "PixelData")
+        if self._expected.photometric == "YBR_FULL_422" and length >= frames * 3 * self._expected.plane_bytes:
+            raise ConversionError("unsupported_photometric", "Its colours are not halved as declared.", "PixelData")
         if self._start + length > self._end:
             raise ConversionError("truncated", "", "PixelData")
         swapped = not self._syntax.is_little_endian and self._expected.bits_allocated == 8 and self._vr == "OW"
-        if swapped and plane % 2 and frames > 1:
-            raise ConversionError("unsupported_pixel_data", "Frames of odd size share 16-bit words.", "PixelData")
-        each = min(length, plane + plane % 2) if swapped else plane
-        return [[(self._start + k * plane, each)] for k in range(frames)]
+        if swapped and bits % 16:
+            if frames > 1:
+                raise ConversionError("unsupported_pixel_data", "Frames of odd size share 16-bit words.", "PixelData")
+            return [[(self._start, min(length, needed + 1))]]
+        ends = [ceil((k + 1) * bits / 8) for k in range(frames)]
+        return [[(self._start + k * bits // 8, end - k * bits // 8)] for k, end in enumerate(ends)]
 
     def _items(self) -> list[Piece]:
         """The items of encapsulated pixel data, the Basic Offset Table first."""
@@ -195,7 +210,14 @@ class PlaneFile:
         bounds = [*(heads[start] for start in starts), len(fragments)]
         return [list(fragments[a:b]) for a, b in pairwise(bounds)]
 
+    def _unpack(self, data: bytes, skip: int) -> np.ndarray:
+        """Single bits, the first the lowest of the first byte (PS3.5 8.1.1), ``skip`` of them the last frame's."""
+        rows, columns = self._expected.rows, self._expected.columns
+        bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
+        return bits[skip : skip + rows * columns].reshape(rows, columns)
+
     def _decode(self, data: bytes) -> np.ndarray:
+        """The stored values (rows, columns), or (rows, columns, 3) with YBR made RGB."""
         expected = self._expected
         options: dict[str, Any] = {
             "rows": expected.rows,
@@ -204,7 +226,8 @@ class PlaneFile:
             "bits_stored": expected.bits_stored,
             "pixel_representation": int(expected.signed),
             "photometric_interpretation": expected.photometric,
-            "samples_per_pixel": 1,
+            "samples_per_pixel": expected.samples,
+            "planar_configuration": int(expected.planar),
             "number_of_frames": 1,
             "pixel_keyword": "PixelData",
             "pixel_vr": self._vr,
@@ -214,7 +237,7 @@ class PlaneFile:
                 source = encapsulate([data], has_bot=False) if self._syntax.is_encapsulated else data
                 plugin = PLUGINS.get(self._syntax, ("", ""))[0]
                 decoder = decoder_of(self._syntax)
-                values, _ = decoder.as_array(source, raw=True, index=0, decoding_plugin=plugin, **options)
+                values, found = decoder.as_array(source, index=0, decoding_plugin=plugin, **options)
         # Decoders of five libraries raise whatever damaged data lead to.
         except Exception:  # noqa: BLE001
             raise ConversionError("corrupt", "The decoder refuses the pixel data.", "PixelData") from None
@@ -224,18 +247,21 @@ class PlaneFile:
                 raise
             raise ConversionError("corrupt", "The decoder refuses the pixel data.", "PixelData") from None
         values = values.astype(values.dtype.newbyteorder("="), copy=False)
-        if values.shape != (expected.rows, expected.columns) or values.dtype != expected.dtype:
+        shape = (expected.rows, expected.columns, *((3,) if expected.samples == 3 else ()))
+        if values.shape != shape or values.dtype != expected.stored_dtype:
             raise ConversionError("corrupt", "The decoder gives another size or type than declared.", "PixelData")
+        if expected.samples == 3 and found["photometric_interpretation"] != "RGB":
+            raise ConversionError("unsupported_photometric", "The decoder does not give RGB.", "PixelData")
         return values
 
 
 class PlaneFiles:
-    """Planes of several files, the last few of which stay open, and the last mosaic in memory."""
+    """Planes of several files, the last few of which stay open, and the last mosaic or frame in colour in memory."""
 
     def __init__(self, files: Sequence[FoundFile]) -> None:
         self._files = files
         self._open: OrderedDict[int, PlaneFile] = OrderedDict()
-        self._mosaic: tuple[int, int, np.ndarray] | None = None
+        self._last: tuple[int, int, np.ndarray] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -248,18 +274,21 @@ class PlaneFiles:
         self._open.clear()
 
     def slice(self, file: int, one: Slice) -> np.ndarray:
-        """The stored values (rows, columns) of a slice in file number ``file``."""
+        """The values of a slice in file number ``file``: (colours, rows, columns)."""
         tile, pixels = one.tile, one.pixels
-        if tile is None:
+        if tile is None and pixels.colors == 1:
             return self.plane(file, one.frame, pixels)
-        if self._mosaic is None or self._mosaic[:2] != (file, one.frame):
-            whole = replace(pixels, rows=tile.frame_rows, columns=tile.frame_columns)
-            self._mosaic = None  # so that two never lie in memory
-            self._mosaic = (file, one.frame, self.plane(file, one.frame, whole))
-        return self._mosaic[2][tile.row : tile.row + pixels.rows, tile.column : tile.column + pixels.columns]
+        if self._last is None or self._last[:2] != (file, one.frame):
+            whole = pixels if tile is None else replace(pixels, rows=tile.frame_rows, columns=tile.frame_columns)
+            self._last = None  # so that two never lie in memory
+            self._last = (file, one.frame, self.plane(file, one.frame, whole))
+        values = self._last[2]
+        if tile is None:
+            return values
+        return values[..., tile.row : tile.row + pixels.rows, tile.column : tile.column + pixels.columns]
 
     def plane(self, file: int, frame: int, expected: PixelFormat) -> np.ndarray:
-        """The stored values (rows, columns) of a whole frame of file number ``file``."""
+        """The values of a whole frame of file number ``file``, as ``PlaneFile.plane`` gives them."""
         opened = self._open.pop(file, None) or PlaneFile(self._files[file], expected)
         self._open[file] = opened
         # What is deflated lies in memory as a whole.

@@ -14,7 +14,7 @@ from harmonize_converters import _dicom_frames
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
 from harmonize_converters._dicom_header import numbers, read_dataset, texts
 from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
-from harmonize_converters._dicom_slice import is_directory
+from harmonize_converters._dicom_slice import is_directory, is_planar
 from harmonize_converters._dicom_volume import clusters
 from harmonize_converters.contract import ConversionError, FoundFile, SourceFiles
 from harmonize_converters.geometry import is_one_stack
@@ -46,8 +46,8 @@ class _Found(NamedTuple):
 
 def series_sources(name: str, files: Sequence[FoundFile]) -> list[SourceFiles]:
     """Sources of the converter ``name``: one a volume, the slices of one series split by what no volume spans; one a
-    file for cine objects and for what cannot be read. A series lies in one folder, or in several that make one stack
-    together. Never raises."""
+    file for cine objects, images without a place and what cannot be read. A series lies in one folder, or in several
+    that make one stack together. Never raises."""
     sources: list[SourceFiles] = []
     series: dict[_Series, list[_Found]] = {}
     for file in sorted(files, key=lambda f: f.key):
@@ -57,7 +57,7 @@ def series_sources(name: str, files: Sequence[FoundFile]) -> list[SourceFiles]:
                 continue
             uid = lenient_texts(header, "SeriesInstanceUID")
             grouped = has_groups(header)
-            alone = not uid or (not grouped and n_frames(header) > 1)
+            alone = not uid or (not grouped and n_frames(header) > 1) or is_planar(header)
         except ConversionError:
             alone = True
         if alone:  # what cannot be read is described alone, where the reason is given

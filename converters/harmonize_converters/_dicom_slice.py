@@ -7,28 +7,48 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import MediaStorageDirectoryStorage
+from pydicom.uid import UID, MediaStorageDirectoryStorage
 
-from harmonize_converters import _dicom_cine, _dicom_frames, _dicom_pixels, _dicom_subject
-from harmonize_converters._dicom_cine import PlaneSpacing
+from harmonize_converters import (
+    _dicom_cine,
+    _dicom_frames,
+    _dicom_pixels,
+    _dicom_private,
+    _dicom_risks,
+    _dicom_spacing,
+    _dicom_subject,
+)
+from harmonize_converters._dicom_color import GREY
 from harmonize_converters._dicom_frames import has_groups, n_frames
 from harmonize_converters._dicom_header import meta_uid, number, numbers, text, texts, uid, value_of, whole
 from harmonize_converters._dicom_pixels import PixelFormat, pixel_format
+from harmonize_converters._dicom_private import weighting
+from harmonize_converters._dicom_risks import is_capture
+from harmonize_converters._dicom_spacing import PlaneSpacing, plane_spacing
 from harmonize_converters.contract import ConversionError
 
 TIME_TAGS = ("TemporalPositionIdentifier", "TriggerTime", "FrameReferenceTime", "AcquisitionNumber")
 """What tells volumes at the same positions apart in time, the most specific first."""
-_OWN_TAGS = (
-    *("SOPClassUID", "Modality", "ImageType", "BurnedInAnnotation", *_dicom_frames.TAGS, *_dicom_cine.TAGS),
+_OWN_TAGS: tuple[str | int, ...] = (
+    *("SOPClassUID", "Modality", "ImageType", *_dicom_frames.TAGS, *_dicom_cine.TAGS),
+    *(*_dicom_spacing.TAGS, *_dicom_risks.TAGS),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices"),
     *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept", "RescaleType", "Units"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "DiffusionBValue"),
-    *("DiffusionGradientOrientation", "DiffusionDirectionality"),
+    *("DiffusionGradientOrientation", "DiffusionDirectionality", *_dicom_private.TAGS),
     *("TemporalResolution", "MRAcquisitionType", "ScanningSequence", "EchoPlanarPulseSequence"),
 )
 TAGS = (*_OWN_TAGS, *TIME_TAGS, *_dicom_pixels.TAGS, *_dicom_subject.TAGS)
-_PLACE = ("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing")
-MODALITIES = {"CT": "ct", "MR": "mr", "PT": "pt"}
+_PLACE = ("ImageOrientationPatient", "ImagePositionPatient")
+MODALITIES = {
+    **{"CT": "ct", "MR": "mr", "PT": "pt", "NM": "nm", "US": "ultrasound", "IVUS": "ultrasound"},
+    **dict.fromkeys(("CR", "DX", "RG", "IO", "PX"), "xray"),
+    **{"MG": "mammography", "XA": "fluoroscopy", "RF": "fluoroscopy", "ES": "endoscopy"},
+    **{"XC": "photograph", "DMS": "photograph", "OP": "ophthalmic", "GM": "microscopy", "SM": "microscopy"},
+}
+_PROJECTIONS = ("xray", "mammography", "fluoroscopy")
+# Of these an image without a place is a slice that lost it.
+_SLICES = ("CT Image Storage", "MR Image Storage", "Positron Emission Tomography Image Storage")
 # Image objects of PS3.4 B.5 that say "image" but whose pixels are no stored scan values.
 _NO_SCAN = ("Segmentation", "Parametric Map", "Presentation", "Dose")
 
@@ -42,7 +62,7 @@ class Meaning:
     padding: int | None
     time_step_s: float | None
     spacing: PlaneSpacing | None = None
-    """That of a cine's frames; a slice with a place has it there."""
+    """That of an image without a place; a slice with a place has it there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +97,8 @@ class Tile:
 class Slice:
     """One plane: ``frame`` of its file (from 0), and what must agree or vary along with its place.
 
-    ``place`` is None for the frames of a cine object, which follow each other in time. ``tile`` is None
+    ``place`` is None for a single image without one, and for the frames of a cine object, which follow each other in
+    time. ``tile`` is None
     where the frame is the slice; ``pixels`` is the slice's format, not the frame's.
     """
 
@@ -98,9 +119,9 @@ def is_directory(header: FileDataset) -> bool:
     return meta_uid(header, "MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
 
 
-def check_kind(header: FileDataset) -> None:
-    """Refuse every kind of object that is not an image of the kinds converted. Raises ``ConversionError``."""
-    sop_class = uid(text(header, "SOPClassUID") or meta_uid(header, "MediaStorageSOPClassUID"))
+def check_kind(header: FileDataset) -> UID:
+    """What kind of object it is. Raises ``ConversionError`` for every kind that is no image of those converted."""
+    sop_class = sop_class_of(header)
     if not sop_class:
         raise ConversionError("invalid_header", "The element is missing.", "SOPClassUID")
     name = sop_class.name
@@ -108,17 +129,32 @@ def check_kind(header: FileDataset) -> None:
         raise ConversionError("unsupported_sop_class", "Its SOP class is private or not known.")
     if "Image Storage" not in name or any(word in name for word in _NO_SCAN if "For Presentation" not in name):
         raise ConversionError("unsupported_sop_class", f"Its SOP class is: {name}.")
-    if "MOSAIC" in texts(header, "ImageType") and (has_groups(header) or n_frames(header) > 1):
+    if is_mosaic(header) and (has_groups(header) or n_frames(header) > 1):
         raise ConversionError("unsupported_multiframe", "A mosaic of several frames.")
-    if (text(header, "BurnedInAnnotation") or "").upper() == "YES":
-        raise ConversionError("quarantined_burned_in")
     if has_groups(header):
-        return
+        return sop_class
     if name.startswith(("Enhanced", "Legacy Converted Enhanced")):
         raise ConversionError("unsupported_multiframe", f"{name} without functional groups.")
     if n_frames(header) > 1:
-        _check_color_first(header)
         _dicom_cine.check(header, sop_class)
+    return sop_class
+
+
+def sop_class_of(header: FileDataset) -> UID:
+    """What kind of object it is; empty where it does not say."""
+    return uid(text(header, "SOPClassUID") or meta_uid(header, "MediaStorageSOPClassUID"))
+
+
+def is_planar(header: FileDataset) -> bool:
+    """Whether a file is one image of its own, without a place and of a kind that needs none."""
+    if any(numbers(header, tag) is not None for tag in _PLACE) or has_groups(header) or n_frames(header) > 1:
+        return False
+    return sop_class_of(header).name not in _SLICES and not is_mosaic(header)
+
+
+def is_mosaic(header: Dataset) -> bool:
+    """Whether ImageType says that a frame holds the slices of a volume as tiles."""
+    return "MOSAIC" in texts(header, "ImageType")
 
 
 def slice_of(header: Dataset, pixels: PixelFormat, frame: int = 0) -> Slice:
@@ -134,27 +170,31 @@ def slice_of(header: Dataset, pixels: PixelFormat, frame: int = 0) -> Slice:
     return _slice(header, pixels, frame, Place((position[0], position[1], position[2]), orientation, spacing, between))
 
 
-def cine_slices(header: Dataset, pixels: PixelFormat) -> list[Slice]:
-    """The frames of a cine object, which have no place."""
+def planar_slices(header: FileDataset, pixels: PixelFormat) -> list[Slice]:
+    """The frames of an object without a place: one image, or a cine in time."""
     one = _slice(header, pixels, 0, None)
-    step = _dicom_cine.time_step(header)
-    one = replace(one, meaning=replace(one.meaning, time_step_s=step, spacing=_dicom_cine.plane_spacing(header)))
+    step = _dicom_cine.time_step(header) if n_frames(header) > 1 else None
+    calibrated_by_macro = one.meaning.modality in _PROJECTIONS or is_capture(sop_class_of(header).name)
+    spacing = plane_spacing(header, calibrated_by_macro)
+    one = replace(one, meaning=replace(one.meaning, time_step_s=step, spacing=spacing))
     return [replace(one, frame=frame) for frame in range(n_frames(header))]
 
 
 def pixels_of(header: FileDataset, size: int) -> PixelFormat:
-    """``pixel_format``, after what would help first: an image without geometry is refused for its colour, if any."""
-    single = not has_groups(header) and n_frames(header) == 1
-    if single and any(numbers(header, tag) is None for tag in _PLACE):
-        _check_color_first(header)
+    """``pixel_format``, after what would help first: a slice is refused for the place that it lacks."""
+    if not has_groups(header) and n_frames(header) == 1:
         if whole(header, "Rows") is None:
             raise ConversionError("no_data", "An image object without pixels.", "Rows")
-        raise ConversionError("unsupported_geometry")
+        if not is_planar(header) and any(numbers(header, tag) is None for tag in (*_PLACE, "PixelSpacing")):
+            raise ConversionError("unsupported_geometry")
     return pixel_format(header, size)
 
 
 def _slice(header: Dataset, pixels: PixelFormat, frame: int, place: Place | None) -> Slice:
     slope, intercept = _rescale(header)
+    grey = pixels.photometric in GREY
+    if not grey and (slope, intercept) != (1.0, 0.0):
+        raise ConversionError("unsupported_rescale", "Colours that are rescaled.", "RescaleSlope")
     return Slice(
         frame=frame,
         place=place,
@@ -166,7 +206,7 @@ def _slice(header: Dataset, pixels: PixelFormat, frame: int, place: Place | None
         meaning=Meaning(
             modality=MODALITIES.get(text(header, "Modality") or "", "image"),
             unit=_unit(header),
-            padding=_padding(header, pixels),
+            padding=_padding(header, pixels) if grey else None,  # of grey values only (PS3.3 C.7.5.1.1.2)
             time_step_s=_time_step(header),
         ),
         start=_dicom_subject.start(header),
@@ -183,30 +223,27 @@ def _time(header: Dataset, tag: str) -> float | None:
 
 
 def _diffusion(header: Dataset) -> Diffusion:
-    """DiffusionBValue and DiffusionGradientOrientation (PS3.3 C.8.13.5.9); no direction at b = 0."""
-    b_value = number(header, "DiffusionBValue")
+    """DiffusionBValue and DiffusionGradientOrientation (PS3.3 C.8.13.5.9), else what makers write; no direction at
+    b = 0."""
+    b_value, direction = number(header, "DiffusionBValue"), numbers(header, "DiffusionGradientOrientation")
     if b_value is None and text(header, "DiffusionDirectionality") == "NONE":
         b_value = 0.0
     if b_value is not None and b_value < 0:
         raise ConversionError("invalid_header", "Zero or more would be right.", "DiffusionBValue")
-    found = numbers(header, "DiffusionGradientOrientation") if b_value else None
-    return Diffusion(b_value, unit_vector(found or (), "DiffusionGradientOrientation"))
+    if text(header, "Modality") == "MR" and (b_value is None or (b_value and direction is None)):
+        own, own_direction = weighting(header)
+        if b_value is None or own == b_value:
+            b_value, direction = own, own_direction
+    return Diffusion(b_value, _unit_vector(direction or ()) if b_value else None)
 
 
-def unit_vector(found: tuple[float, ...], where: str) -> tuple[float, float, float] | None:
+def _unit_vector(found: tuple[float, ...]) -> tuple[float, float, float] | None:
     """Three numbers as a direction; None for none or zeros. Raises ``ConversionError``."""
     if not any(found):
         return None
     if len(found) != 3 or not abs(math.hypot(*found) - 1) <= 0.01:
-        raise ConversionError("invalid_header", "A unit vector would be right.", where)
+        raise ConversionError("invalid_header", "A gradient direction of length 1 would be right.")
     return found[0], found[1], found[2]
-
-
-def _check_color_first(header: Dataset) -> None:
-    """A colour photograph without geometry is refused for its colour: that is what would help first."""
-    photometric = text(header, "PhotometricInterpretation")
-    if photometric is not None and not photometric.startswith("MONOCHROME"):
-        raise ConversionError("unsupported_photometric", "Only MONOCHROME1 and MONOCHROME2 are converted.")
 
 
 def _rescale(header: Dataset) -> tuple[float, float]:

@@ -58,6 +58,8 @@ def assemble(slices: Sequence[Slice], same: Same) -> Volume:
     places = [s.place for s in slices if s.place is not None]
     if not places:
         return _cine(slices)
+    if len(places) < len(slices):
+        raise ConversionError("inconsistent_series", "Some files have a place and others none.")
     for other in slices[1:]:
         _check_agree(first, other)
     for place in places[1:]:
@@ -100,8 +102,10 @@ def _weightings(slices: Sequence[Slice], volume: Volume) -> list[Diffusion]:
 
 
 def _cine(slices: Sequence[Slice]) -> Volume:
-    """Frames without a place, which follow each other in time as they are stored (PS3.3 C.7.6.6)."""
+    """Frames of one file without a place: one, or those that follow each other in time (PS3.3 C.7.6.6)."""
     order = tuple(sorted(range(len(slices)), key=lambda index: slices[index].frame))
+    if [slices[index].frame for index in order] != list(range(len(slices))):
+        raise ConversionError("inconsistent_series", "Several files without a place.")
     geometry = Stack(order, None, None, None, ("geometry_unknown",))
     return Volume(order, len(order), slices[0].meaning.time_step_s, geometry, ())
 

@@ -1,7 +1,7 @@
-"""DICOM: frames of CT, MR, PET and other scans with a place in the patient to volumes, cine objects to images in time.
+"""DICOM: frames of scans with a place in the patient to volumes, cines to images in time, single images to planes.
 
-The unit is a frame: a file and a frame number. A Siemens mosaic is a frame of many
-slices. Colour and single images without plane position are refused by name (issue 4).
+The unit is a frame: a file and a frame number. A Siemens mosaic is a frame of many slices, one in colour is of three
+planes.
 """
 
 from __future__ import annotations
@@ -15,15 +15,26 @@ from pydantic import ValidationError
 from pydicom.dataset import Dataset
 
 from harmonize_converters import _dicom_subject
+from harmonize_converters._dicom_color import GREY
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
 from harmonize_converters._dicom_header import read_dataset, whole
 from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
-from harmonize_converters._dicom_mosaic import TAGS as MOSAIC_TAGS
-from harmonize_converters._dicom_mosaic import is_mosaic, mosaic_slices
+from harmonize_converters._dicom_mosaic import COUNT, mosaic_slices
 from harmonize_converters._dicom_pixels import libraries
 from harmonize_converters._dicom_planes import PlaneFiles
+from harmonize_converters._dicom_private import is_orphaned
+from harmonize_converters._dicom_risks import burned_in_risk, is_capture, recognizable_features
 from harmonize_converters._dicom_series import lenient_texts, series_sources
-from harmonize_converters._dicom_slice import TAGS, Slice, check_kind, cine_slices, pixels_of, slice_of
+from harmonize_converters._dicom_slice import (
+    TAGS,
+    Slice,
+    check_kind,
+    is_mosaic,
+    is_planar,
+    pixels_of,
+    planar_slices,
+    slice_of,
+)
 from harmonize_converters._dicom_volume import Volume, assemble, b_values, b_vectors
 from harmonize_converters._dicom_walk import PREFIX, PREFIX_AT
 from harmonize_converters.contract import (
@@ -39,26 +50,26 @@ from harmonize_converters.contract import (
 from harmonize_schemas import Image
 
 _CONCATENATION = ("ConcatenationUID", "InConcatenationTotalNumber")
-_READ_TAGS: tuple[str | int, ...] = (
-    *dict.fromkeys((*TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS)),
-    *MOSAIC_TAGS,
+_READ_TAGS: tuple[str | int, ...] = tuple(
+    dict.fromkeys((*TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS, COUNT))
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Frames:
-    """The slices of one source, the file that each is in, and the flat header of the first."""
+    """The slices of one source, the file that each is in, the flat header of the first, and flags of any."""
 
     slices: tuple[Slice, ...]
     files: tuple[int, ...]
     first: Dataset
+    flags: tuple[str, ...]
 
 
 class DicomConverter:
     """DICOM series and multi-frame objects to images (``converter`` contract)."""
 
     name = "dicom"
-    version = "2"
+    version = "3"
     suffixes = frozenset({".dcm", ".ima"})
 
     def recognize(self, head: bytes, name: str) -> bool:
@@ -74,14 +85,13 @@ class DicomConverter:
         found, volume = _assemble(source)
         slices, first = found.slices, found.first
         lead = slices[0]
-        compressed = ("lossy_compression",) if lead.pixels.lossy else ()
         description = Description(
             format="DICOM",
             modality=lead.meaning.modality,
             image=_image(slices, volume),
             acquisition=_dicom_subject.acquisition(first),
             demographics=_dicom_subject.demographics(first),
-            flags=(*volume.geometry.flags, *volume.flags, *compressed),
+            flags=(*volume.geometry.flags, *volume.flags, *_flags(lead), *found.flags),
             transfer_syntax=lead.pixels.transfer_syntax,
             libraries=libraries(lead.pixels.transfer_syntax),
         )
@@ -91,21 +101,23 @@ class DicomConverter:
         return Described(description, identity, {tag: text for tag, text in named.items() if text.strip("\0")})
 
     def read(self, source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
-        """Planes in the order t, z, decoded one at a time."""
+        """Planes in the order t, c, z, decoded one at a time; three times each where a volume is in colour, so that
+        memory stays bounded."""
         found, volume = _assemble(source)
         slices = found.slices
         if _image(slices, volume) != description.image:
             raise ConversionError("source_changed")
         pixels = slices[0].pixels
         at_once = max(1, block_bytes // pixels.plane_bytes)
+        order = _stored_order(volume, pixels.colors)
         with PlaneFiles(source.files) as planes:
-            for start in range(0, len(volume.planes), at_once):
-                indices = volume.planes[start : start + at_once]
-                rows = (planes.slice(found.files[index], slices[index]) for index in indices)
-                if len(indices) == 1:
+            for start in range(0, len(order), at_once):
+                wanted = order[start : start + at_once]
+                rows = (planes.slice(found.files[index], slices[index])[color] for index, color in wanted)
+                if len(wanted) == 1:
                     samples = next(rows)[np.newaxis]  # large planes are not copied
                 else:
-                    samples = np.empty((len(indices), pixels.rows, pixels.columns), pixels.dtype)
+                    samples = np.empty((len(wanted), pixels.rows, pixels.columns), pixels.dtype)
                     for row, plane in enumerate(rows):
                         samples[row] = plane
                 yield Block(None, start, samples)
@@ -132,15 +144,17 @@ def _frames(source: SourceFiles) -> _Frames:
     files: list[int] = []
     kinds: list[Kind] = []
     firsts: dict[Kind | None, Dataset] = {}
+    flags: dict[str, None] = {}
     for number, file in enumerate(source.files):
         if file.size == 0:
             raise ConversionError("empty_file")
         header = read_dataset(file.path, _READ_TAGS)
-        check_kind(header)
+        kind = check_kind(header).name
         pixels = pixels_of(header, file.size)
         parts = whole(header, "InConcatenationTotalNumber")
         if parts is not None and parts > len(source.files):
             raise ConversionError("missing_file", f"{len(source.files)} of {parts} parts of a concatenation.")
+        flat: Dataset = header
         if has_groups(header):
             for frame, flat in enumerate(frame_headers(header)):
                 slices.append(slice_of(flat, pixels, frame))
@@ -148,12 +162,13 @@ def _frames(source: SourceFiles) -> _Frames:
                 firsts.setdefault(kinds[-1], flat)
         elif is_mosaic(header):
             slices += mosaic_slices(header, pixels)
-        elif n_frames(header) > 1:
-            slices += cine_slices(header, pixels)
+        elif n_frames(header) > 1 or is_planar(header):
+            slices += planar_slices(header, pixels)
         else:
             slices.append(slice_of(header, pixels))
         files += [number] * (len(slices) - len(files))
         firsts.setdefault(None, header)
+        flags |= dict.fromkeys(_risks(kind, flat, slices[-1]))
     if not firsts:
         raise ConversionError("missing_file")
     if kinds and len(kinds) != len(slices):
@@ -163,23 +178,53 @@ def _frames(source: SourceFiles) -> _Frames:
     if not own:
         raise ConversionError("source_changed")
     first = firsts[kinds[own[0]] if kinds else None]
-    return _Frames(tuple(slices[index] for index in own), tuple(files[index] for index in own), first)
+    return _Frames(tuple(slices[index] for index in own), tuple(files[index] for index in own), first, tuple(flags))
+
+
+def _flags(lead: Slice) -> Iterator[str]:
+    """What all slices share."""
+    if lead.pixels.lossy:
+        yield "lossy_compression"
+    if lead.pixels.photometric not in (*GREY, "RGB"):
+        yield "color_converted"
+    if lead.meaning.spacing is not None and not lead.meaning.spacing.certain:
+        yield "spacing_uncalibrated"
+
+
+def _risks(sop_class_name: str, header: Dataset, one: Slice) -> Iterator[str]:
+    """What any file of a source may say."""
+    if is_capture(sop_class_name):
+        yield "secondary_capture"
+    if burned_in_risk(header, sop_class_name, one.place is not None):
+        yield "burned_in_risk"
+    if recognizable_features(header, one.meaning.modality):
+        yield "recognizable_features"
+    if one.diffusion.b_value is not None and is_orphaned(header):
+        yield "private_creator_missing"
+
+
+def _stored_order(volume: Volume, colors: int) -> list[tuple[int, int]]:
+    """Slice and colour of each plane, in the order t, c, z."""
+    n_places = len(volume.planes) // volume.n_times
+    times = [volume.planes[start : start + n_places] for start in range(0, len(volume.planes), n_places)]
+    return [(index, color) for time in times for color in range(colors) for index in time]
 
 
 def _image(slices: Sequence[Slice], volume: Volume) -> Image:
     lead, geometry = slices[0], volume.geometry
     n_places = len(volume.planes) // volume.n_times
-    flat = lead.meaning.spacing
-    timed, placed = volume.n_times > 1, lead.place is not None
+    flat, colors = lead.meaning.spacing, lead.pixels.colors
     pairs = [(slices[i].slope, slices[i].intercept) for i in volume.planes]
     pairs = pairs[:1] if len(set(pairs)) == 1 else pairs
+    sizes = {
+        **({"t": volume.n_times} if volume.n_times > 1 else {}),
+        **({"c": colors} if colors > 1 else {}),
+        **({"z": n_places} if lead.place is not None else {}),
+        **{"y": lead.pixels.rows, "x": lead.pixels.columns},
+    }
     fields: dict[str, Any] = {
-        "axes": (*(("t",) if timed else ()), *(("z",) if placed else ()), "y", "x"),
-        "shape": (
-            *((volume.n_times,) if timed else ()),
-            *((n_places,) if placed else ()),
-            *(lead.pixels.rows, lead.pixels.columns),
-        ),
+        "axes": tuple(sizes),
+        "shape": tuple(sizes.values()),
         "dtype": str(lead.pixels.dtype),
         "affine": geometry.affine,
         "affine_source": "plane_position" if geometry.affine is not None else "unknown",
@@ -197,7 +242,7 @@ def _image(slices: Sequence[Slice], volume: Volume) -> Image:
         "time_step_s": volume.time_step_s,
         "b_values_s_mm2": b_values(slices, volume),
         "b_vectors_ras": b_vectors(slices, volume),
-        "photometric": lead.pixels.photometric,
+        "photometric": lead.pixels.photometric if colors == 1 else "RGB",
     }
     try:
         return Image(**fields)

@@ -75,18 +75,19 @@ class BatchDataset(Dataset[Sample], ABC):
         The domains among ``codes``, or any other of the table that ``where`` is asked of; those are read from the
         store again, so that nothing is held for them. Raises ``ValueError`` for an unknown column.
         """
-        if field in self._domains.codes:
-            return self._domains.codes[field]
-        rows = self._rows(field)
+        return self._domains.codes[field] if field in self._domains.codes else self._other_codes_of(field)
+
+    @abstractmethod
+    def _other_codes_of(self, field: str) -> Codes:
+        """Codes of a column that is not among the domains."""
+
+    def _codes_in(self, rows: pl.DataFrame, field: str) -> Codes:
+        """Codes of a column of the table that this data set was made of, read again."""
         if field not in rows.columns or rows[field].dtype.is_nested():
             raise ValueError(f"no column {field!r} to group by; there are {sorted(rows.columns)}")
         if rows["recording_id"].to_list() != self._domains.recording_id.tolist():
             raise ValueError("the store was changed since the data set was made")
         return encode(rows[field])
-
-    @abstractmethod
-    def _rows(self, field: str) -> pl.DataFrame:
-        """The table again, in the same order, with the column ``field`` where there is one."""
 
     @abstractmethod
     def row_sizes(self) -> np.ndarray:

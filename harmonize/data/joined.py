@@ -128,14 +128,8 @@ class JoinedDataset(BatchDataset):
         """See ``BatchDataset.fingerprint``."""
         return hashlib.sha256("\n".join(part.fingerprint() for part in self.parts).encode()).hexdigest()
 
-    def codes_of(self, field: str) -> Codes:
-        """See ``BatchDataset.codes_of``; "part" is the number of the part."""
-        if field in self._domains.codes:
-            return self._domains.codes[field]
+    def _other_codes_of(self, field: str) -> Codes:
         return _join_codes([part.codes_of(field) for part in self.parts])
-
-    def _rows(self, field: str) -> pl.DataFrame:
-        raise NotImplementedError("rows are those of the parts")
 
     def fetch(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> None:
         """See ``BatchDataset.fetch``."""

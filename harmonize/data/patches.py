@@ -14,7 +14,7 @@ import torch
 from harmonize.data.batch import BatchDataset, Placement, Sample
 from harmonize.data.boxes import ReadChunks, read_values
 from harmonize.data.domain_columns import domain_columns
-from harmonize.data.domains import select, with_labels
+from harmonize.data.domains import Codes, select, with_labels
 from harmonize.data.foreground import Foreground
 from harmonize.data.patch_grid import Spacing, VoxelGrid, check_orientation, spatial_sizes, voxel_grid
 from harmonize.data.patch_places import around, grid_starts, patch_keys, random_starts
@@ -139,8 +139,8 @@ class PatchDataset(BatchDataset):
         """Patches of each image."""
         return np.diff(self._ends, prepend=0)
 
-    def _rows(self, field: str) -> pl.DataFrame:
-        return _images(open_store(*self._opened), self._where, field)
+    def _other_codes_of(self, field: str) -> Codes:
+        return self._codes_in(_images(open_store(*self._opened), self._where, field), field)
 
     def __len__(self) -> int:
         return int(self._ends[-1])

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from itertools import count
@@ -18,6 +16,7 @@ import polars as pl
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from harmonize.data.ahead import ahead
 from harmonize.data.annotations import Events
 from harmonize.data.batch import BatchDataset, Sample
 from harmonize.data.buffers import Buffers
@@ -155,27 +154,11 @@ class BatchStream(IterableDataset[Sample]):
         kept = _Kept(self._memory[1])
         pieces = self.order.pieces(self.seed, epoch, first, self.rank, self.world_size, stride)
         steps = count(first, stride)
-        for batch in self._read_ahead(self._planned(found, kept) for found in pieces):
+        plans = (self._planned(found, kept) for found in pieces)
+        for batch in ahead(plans, self._read, self.threads, self.prefetch) if self.threads else map(self._read, plans):
             self._at = epoch, next(steps) + stride
             yield self._arrived(batch)
         self._at = epoch + 1, first % stride
-
-    def _read_ahead(self, plans: Iterator[_Plan]) -> Iterator[Sample]:
-        if not self.threads:
-            yield from map(self._read, plans)
-            return
-        with ThreadPoolExecutor(self.threads, "harmonize-read") as pool:
-            coming: deque[Future[Sample]] = deque()
-            try:
-                for plan in plans:
-                    coming.append(pool.submit(self._read, plan))
-                    if len(coming) > self.prefetch:
-                        yield coming.popleft().result()
-                while coming:
-                    yield coming.popleft().result()
-            finally:
-                for one in coming:
-                    one.cancel()
 
     def _planned(self, pieces: list[Piece], kept: _Kept) -> _Plan:
         chunks = [one for windows, pool in pieces for one in [kept.of(pool)] * len(windows)]
@@ -251,9 +234,9 @@ class _Plan(NamedTuple):
     where these are to be fetched at once."""
 
     numbers: Ints
-    chunks: list[Chunks]
+    chunks: Sequence[Chunks]
     whole: Ints = np.empty(0, np.int64)
-    ahead: list[Chunks] = []  # noqa: RUF012 - never changed
+    ahead: Sequence[Chunks] = ()
 
 
 class _Kept:

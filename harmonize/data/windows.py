@@ -226,8 +226,8 @@ class WindowDataset(BatchDataset):
             hashed.update(f"random {self.seed}".encode())
         return hashed.hexdigest()
 
-    def _rows(self, field: str) -> pl.DataFrame:
-        return stream_table(open_store(*self._opened), *self._choice, field).rows
+    def _other_codes_of(self, field: str) -> Codes:
+        return self._codes_in(stream_table(open_store(*self._opened), *self._choice, field).rows, field)
 
     def fetch(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> None:
         """See ``BatchDataset.fetch``."""

@@ -19,6 +19,7 @@ from harmonize.ingest.values import Values
 from harmonize_converters._fields import pooled_age
 from harmonize_converters.channels import stream_flags
 from harmonize_converters.contract import (
+    ConversionError,
     Converter,
     Described,
     Description,
@@ -39,6 +40,9 @@ from harmonize_schemas import (
     Source,
     vocabulary,
 )
+
+BURNED_IN_RISK, QUARANTINED = "burned_in_risk", "quarantined_burned_in_risk"
+"""The flag of a converter, and the failure that it becomes where the recipe does not allow it."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,8 @@ class Known:
 
 def draft(policy: Policy, converter: Converter, known: Known) -> Draft:
     """The Recording document of one source, but for its start, which depends on other sources (``packed.anchor``).
-    What the recipe says goes over what the file says."""
+    What the recipe says goes over what the file says. Raises ``ConversionError`` for what privacy forbids."""
+    check_burned_in(policy.recipe, known.described.description)
     source, values, recipe = known.source, known.values, policy.recipe
     description, identity, fields = known.described.description, known.described.identity, known.values.fields
     subject = known.subject(policy)
@@ -176,6 +181,12 @@ def draft(policy: Policy, converter: Converter, known: Known) -> Draft:
     return Draft(
         source, description, recording, state, recipe.keep_text, known.facts.events, recipe.event_labels, identity.start
     )
+
+
+def check_burned_in(recipe: Recipe, description: Description) -> None:
+    """Refuse an image whose pixels may hold names, unless the recipe takes that on itself."""
+    if BURNED_IN_RISK in description.flags and recipe.burned_in == "refuse":
+        raise ConversionError(QUARANTINED, "A recipe with burned_in: allow_undeclared converts it, flagged.")
 
 
 def methods(recipe: Recipe, format_name: str) -> tuple[str, ...]:

@@ -140,6 +140,8 @@ def _draft(result: Scan, source: SourceFiles, described: Described, around: Surr
     except ValidationError as error:  # what a path or header says is not in the schema's words
         fields = ", ".join(sorted({".".join(map(str, item["loc"])) for item in error.errors()}))
         fail(result, source.primary, source, ConversionError("schema_mismatch", f"Fields: {fields}."))
+    except ConversionError as error:
+        fail(result, source.primary, source, error)
     else:
         result.drafts.append(pack(one, known.start(policy)))
 

@@ -45,13 +45,22 @@ def to_mne(view: RecordingView, stream: str | None = None) -> mne.io.RawArray:
 
 
 def to_nibabel(view: RecordingView) -> nibabel.Nifti1Image:
-    """The image as a ``nibabel.Nifti1Image`` of float32 values. Raises ``ValueError`` for signals."""
+    """The image as a ``nibabel.Nifti1Image`` of float32 values: (x, y, z), (x, y, z, t), or (x, y, z, t, c) in colour.
+    Raises ``ValueError`` for signals."""
     import nibabel
 
     if view.image is None:
         raise ValueError("the recording is no image")
-    image = nibabel.Nifti1Image(view.image.read(), view.image.affine)
-    image.header.set_xyzt_units("mm", "sec")
+    meta, axes = view.image.meta, view.image.meta.axes[::-1]
+    sizes: dict[str, int] = dict(zip(axes, view.image.shape, strict=True))
+    values = view.image.read().transpose([axes.index(axis) for axis in "xyztc" if axis in axes])
+    rank = 5 if "c" in axes else 4 if "t" in axes else 3
+    image = nibabel.Nifti1Image(values.reshape([sizes.get(axis, 1) for axis in "xyztc"[:rank]]), view.image.affine)
+    image.header.set_xyzt_units("mm" if meta.spacing_mm else "unknown", "sec" if meta.time_step_s else "unknown")
+    if view.image.affine is None and meta.spacing_mm is not None:
+        image.header.set_zooms((*meta.spacing_mm, *image.header.get_zooms()[len(meta.spacing_mm) :]))
+    if "c" in axes:
+        image.header.set_intent("rgb vector")
     return image
 
 

@@ -62,15 +62,19 @@ def _draw_traces(axis: Any, signal: SignalView, title: str) -> None:
 
 
 def _draw_slice(axis: Any, image: ImageView, title: str) -> None:
-    """The middle axial-most slice as acquired, at its true proportions."""
-    x, y, z = image.shape[:3] if len(image.shape) > 2 else (*image.shape, 1)
-    middle = [slice(0, x), slice(0, y), slice(z // 2, z // 2 + 1)] + [slice(0, 1)] * (len(image.shape) - 3)
-    plane = image.read(middle[: len(image.shape)]).reshape(x, y).T
-    spacing = image.meta.spacing_mm or (1.0, 1.0, 1.0)
+    """The middle axial-most slice as acquired, of the first time, at its true proportions where they are known."""
+    sizes = dict(zip(image.meta.axes[::-1], image.shape, strict=True))
+    z = sizes.get("z", 1)
+    picked = {"z": slice(z // 2, z // 2 + 1), "t": slice(0, 1)}
+    plane = image.read([picked.get(axis, slice(None)) for axis in sizes])
+    plane = plane.reshape(sizes["x"], sizes["y"], -1).swapaxes(0, 1)
     low, high = (-160, 240) if image.meta.unit == "HU" else np.nanpercentile(plane, (1, 99.5))
-    axis.imshow(plane, cmap="gray", vmin=low, vmax=high, aspect=spacing[1] / spacing[0], interpolation="nearest")
-    unit = image.meta.unit or "as stored"
-    axis.set_title(f"{title}\nslice {z // 2} of {z}, {' x '.join(f'{s:.3g}' for s in spacing)} mm, {unit}", loc="left")
+    spacing = image.meta.spacing_mm
+    aspect = spacing[1] / spacing[0] if spacing else 1.0
+    shown = np.clip((plane - low) / max(high - low, 1e-9), 0, 1)
+    axis.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="nearest")
+    size = f"{' x '.join(f'{s:.3g}' for s in spacing)} mm" if spacing else "spacing unknown"
+    axis.set_title(f"{title}\nslice {z // 2} of {z}, {size}, {image.meta.unit or 'as stored'}", loc="left")
     axis.set_axis_off()
 
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from harmonize.ingest import Outcome
+from harmonize.ingest.identify import BURNED_IN_RISK, QUARANTINED
 from harmonize.ingest.outlook import Outlook
 from harmonize.ingest.scan import Scan
-from harmonize.ingest.tally import Tally, by
+from harmonize.ingest.tally import Tally, by, codes
 from harmonize.report.progress import codes_text
 from harmonize.report.tables import failures_table
+from harmonize.store.catalog import Row
 
 LISTED = 20
 
@@ -69,6 +71,7 @@ def print_outlook(
     print_side_files(console, scanned.side_files)
     if scanned.failures:
         console.print(failures_table(scanned.failures))
+        print_quarantined(console, scanned.failures)
 
 
 def print_outcome(console: Console, outcome: Outcome, pruned: bool) -> None:
@@ -94,6 +97,7 @@ def print_outcome(console: Console, outcome: Outcome, pruned: bool) -> None:
         console.print(tallies_table("site", by(outcome.tallies, 1)))
     if outcome.failures:
         console.print(failures_table(outcome.failures))
+        print_quarantined(console, outcome.failures)
         console.print(
             "Sources are named by pseudonyms; `harmonize ls STORE --failures --locate SOURCE` shows their paths."
         )
@@ -109,6 +113,16 @@ def tallies_table(name: str, tallies: Mapping[str | None, Tally]) -> Table:
         counts = str(one.recordings), hours, str(one.images or "-"), size_text(one.bytes), f"{one.seconds:.1f}"
         table.add_row(escape(key or "unknown"), *counts, codes_text(one.failures))
     return table
+
+
+def print_quarantined(console: Console, failures: Sequence[Row]) -> None:
+    """How many images may hold names, and what to do about them."""
+    if quarantined := codes(failures)[QUARANTINED]:
+        console.print(
+            f"{quarantined} images are quarantined: names may be burned into their pixels, and nothing says that none "
+            "are. Look at them; a recipe with `burned_in: allow_undeclared` then converts them, flagged "
+            f"`{BURNED_IN_RISK}`."
+        )
 
 
 def print_side_files(console: Console, side_files: Counter[str]) -> None:

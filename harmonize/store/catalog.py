@@ -11,7 +11,8 @@ from __future__ import annotations
 import random
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -194,10 +195,17 @@ def _update_failures(root: Place, failures: list[Row], converted: list[Row]) -> 
 
 def read(root: Place, table: str, version: int | None = None) -> pl.DataFrame:
     """One table as it is stored, uncommitted rows included. Raises ``StoreError``."""
+    with _scanned(root, table, version) as lazy:
+        return lazy.collect()
+
+
+@contextmanager
+def _scanned(root: Place, table: str, version: int | None = None) -> Iterator[pl.LazyFrame]:
+    """A table to be asked within. Raises ``StoreError``."""
     try:
         with answers(root):
             opened = table_at(root, table, version)
-            return pl.read_delta(opened, storage_options=scan_options(root), credential_provider=None)
+            yield pl.scan_delta(opened, storage_options=scan_options(root), credential_provider=None)
     except DeltaError as error:
         raise StoreError(f"the store has no table {table!r}, or no version {version} of it") from error
 
@@ -278,11 +286,10 @@ def read_where(
     """Columns of the rows that meet a condition and that recordings name, as in ``read_committed``. Other rows are read
     in pieces and not held. The order of rows is any."""
     keys = ["recording_id", "commit"]
-    with answers(root):
-        lazy = pl.scan_delta(table_at(root, table), storage_options=scan_options(root), credential_provider=None)
+    with _scanned(root, table) as lazy:
         # The condition last: one over several rows must not see those that do not count. polars moves others forward.
-        lazy = lazy.join(named.lazy().select(keys), on=keys, how="semi").filter(condition)
-        return lazy.select(columns).collect(engine="streaming")
+        chosen = lazy.join(named.lazy().select(keys), on=keys, how="semi").filter(condition)
+        return chosen.select(columns).collect(engine="streaming")
 
 
 def pair_hash(*columns: str) -> pl.Expr:
@@ -293,13 +300,8 @@ def pair_hash(*columns: str) -> pl.Expr:
 def read_columns(root: Place, table: str, wanted: Sequence[pl.Expr], version: int | None = None) -> pl.DataFrame:
     """Columns of a table, worked out piece by piece. Uncommitted rows are included, their order is any. Raises
     ``StoreError``."""
-    try:
-        with answers(root):
-            opened = table_at(root, table, version)
-            lazy = pl.scan_delta(opened, storage_options=scan_options(root), credential_provider=None)
-            return lazy.select(wanted).collect(engine="streaming")
-    except DeltaError as error:
-        raise StoreError(f"the store has no table {table!r}, or no version {version} of it") from error
+    with _scanned(root, table, version) as lazy:
+        return lazy.select(wanted).collect(engine="streaming")
 
 
 def read_by_kind(
@@ -308,8 +310,7 @@ def read_by_kind(
     """Columns of a table and the distinct rows of other columns, to which column ``_kind`` of the first, int64, points.
     Read in pieces, so that what rows have in common is not held for each. Uncommitted rows are included, and the order
     of rows is any."""
-    with answers(root):
-        lazy = pl.scan_delta(table_at(root, table), storage_options=scan_options(root), credential_provider=None)
+    with _scanned(root, table) as lazy:
         digest = pl.struct(kind).hash().alias("_digest")
         kinds = lazy.group_by(kind).agg().collect(engine="streaming").with_columns(digest).sort("_digest")
         if kinds["_digest"].n_unique() < len(kinds):

@@ -22,7 +22,8 @@ class Image(Strict):
     ``affine`` maps (i, j, k) = (x, y, z) index to RAS+ mm, as nibabel does; None when unknown.
     ``alternative_affine`` is a second transform in the source that differs (FIDELITY I11).
     ``spacing_mm`` is along x, y and z, or along x and y of an image without z; ``spacing_source`` says what it
-    was read from (``imager_pixel_spacing`` is at the detector, not in the patient; FIDELITY I10).
+    was read from (``imager_pixel_spacing`` is at the detector and ``nominal_scanned_pixel_spacing`` on the film, not in
+    the patient; FIDELITY I10). ``photometric`` "RGB" goes with an axis c of red, green and blue.
     Value = stored * slope + intercept, in ``unit``; one pair for the image, or one for each plane in the
     C order of the axes before y and x (``slopes`` of length 1 or of the number of planes; FIDELITY I06).
     A stored value equal to ``padding_value`` is no data.
@@ -37,7 +38,13 @@ class Image(Strict):
     alternative_affine_source: Literal["sform", "qform"] | None = None
     spacing_mm: tuple[float, float, float] | tuple[float, float] | None
     spacing_source: Literal[
-        "affine", "pixdim", "pixel_spacing", "imager_pixel_spacing", "ultrasound_regions", "unknown"
+        "affine",
+        "pixdim",
+        "pixel_spacing",
+        "imager_pixel_spacing",
+        "nominal_scanned_pixel_spacing",
+        "ultrasound_regions",
+        "unknown",
     ]
     orientation: str | None = Field(None, pattern=r"^[RL][AP][SI]$|^[RLAPSI]{3}$")
     slopes: tuple[float, ...] = (1.0,)

@@ -226,6 +226,9 @@ class Recipe(Strict):
     and templates. ``privacy`` "keep" is for data that are public already: identifiers, relative paths and
     annotation texts are then kept as found. ``text_deidentified`` says who states that free text was
     de-identified: without it, and under "pseudonym", no text and no label outside a ``map`` is stored.
+    ``burned_in`` says what becomes of images whose pixels may hold names and whose headers do not say that they
+    hold none: "refuse", or "allow_undeclared", which keeps the flag ``burned_in_risk``. Those that declare names are
+    never converted.
     ``dates`` "made_up" is for files whose own dates say nothing (01.01.85 in all): no relative start follows.
     """
 
@@ -241,6 +244,7 @@ class Recipe(Strict):
     privacy: Literal["pseudonym", "keep"] = "pseudonym"
     privacy_statement: str | None = None
     text_deidentified: str | None = None
+    burned_in: Literal["refuse", "allow_undeclared"] = "refuse"
     dates: Literal["kept", "made_up"] = "kept"
     layout: Literal["bids"] | None = None
     files: Files = Files()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.uid import (
+    ComputedRadiographyImageStorage,
     CTImageStorage,
     EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
@@ -36,6 +37,16 @@ def stored_planes(count: int, rows: int = 6, columns: int = 5, seed: int = 0, bi
     planes = np.random.default_rng(seed).integers(-high, high, (count, rows, columns)).astype(np.int16)
     planes[:, 0, 0], planes[:, 0, 1] = -high, high - 1
     return planes
+
+
+def changed(ds: Dataset, changes: Mapping[str, Any]) -> Dataset:
+    """Set elements by keyword, or take them away where None."""
+    for name, value in changes.items():
+        if value is not None:
+            setattr(ds, name, value)
+        elif name in ds:
+            delattr(ds, name)
+    return ds
 
 
 def slice_dataset(pixels: np.ndarray, number: int, z: float, **changes: Any) -> Dataset:
@@ -75,12 +86,7 @@ def slice_dataset(pixels: np.ndarray, number: int, z: float, **changes: Any) -> 
     ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = "1", "-1024", "HU"
     ds.PixelData = pixels.astype("<i2").tobytes()
     ds["PixelData"].VR = "OW"
-    for name, value in changes.items():
-        if value is None:
-            delattr(ds, name)
-        else:
-            setattr(ds, name, value)
-    return ds
+    return changed(ds, changes)
 
 
 def save(ds: Dataset, path: Path, syntax: str = ExplicitVRLittleEndian) -> Path:
@@ -144,12 +150,7 @@ def enhanced_dataset(
     ds.PerFrameFunctionalGroupsSequence = [groups(**frame) for frame in frames]
     ds.PixelData = planes.astype("<i2").tobytes()
     ds["PixelData"].VR = "OW"
-    for name, value in changes.items():
-        if value is None:
-            delattr(ds, name)
-        else:
-            setattr(ds, name, value)
-    return ds
+    return changed(ds, changes)
 
 
 def at(position: Sequence[float], **macros: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -168,11 +169,30 @@ def cine_dataset(planes: np.ndarray, **changes: Any) -> Dataset:
     ds.FrameTime = "40"
     ds.PixelData = planes.astype("<i2").tobytes()
     ds["PixelData"].VR = "OW"
+    return changed(ds, changes)
+
+
+def planar_dataset(pixels: np.ndarray, **changes: Any) -> Dataset:
+    """A radiograph: one image (rows, columns), or (rows, columns, 3) in colour, without a place in the patient."""
+    geometry = dict.fromkeys(("ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "RescaleType"))
+    ds = slice_dataset(pixels[..., 0] if pixels.ndim == 3 else pixels, 1, 0.0, **geometry)
+    ds.SOPClassUID, ds.Modality = ComputedRadiographyImageStorage, "CR"
+    del ds.RescaleSlope, ds.RescaleIntercept
+    colored(ds, pixels)
     for name, value in changes.items():
-        if value is None:
-            delattr(ds, name)
-        else:
-            setattr(ds, name, value)
+        setattr(ds, name, value)
+    return ds
+
+
+def colored(ds: Dataset, pixels: np.ndarray) -> Dataset:
+    """Give a data set unsigned pixels, whatever it had: (..., 3) are RGB, color by pixel."""
+    bits = pixels.dtype.itemsize * 8
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = bits, bits, bits - 1, 0
+    if pixels.shape[-1] == 3 and pixels.ndim >= 3:
+        ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+    data = pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+    ds.PixelData = data + b"\0" * (len(data) % 2)
+    ds["PixelData"].VR = "OW"
     return ds
 
 

@@ -81,13 +81,12 @@ def test_i10_the_spacing_of_a_cine_has_its_source(tmp_path, changes, spacing, so
     ("changes", "code"),
     [
         ({"PixelSpacing": [0, 1]}, "invalid_header"),
-        ({"BurnedInAnnotation": None}, "quarantined_burned_in_risk"),
         ({"BurnedInAnnotation": "YES"}, "quarantined_burned_in"),
         ({"SOPClassUID": NuclearMedicineImageStorage, "FrameIncrementPointer": 0x00540080}, "unsupported_multiframe"),
         ({"SOPClassUID": SecondaryCaptureImageStorage, "FrameIncrementPointer": None}, "unsupported_multiframe"),
         ({"FrameIncrementPointer": tag_for_keyword("SliceLocationVector")}, "unsupported_multiframe"),
         ({"ImagePositionPatient": [0, 0, 0]}, "unsupported_multiframe"),
-        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "unsupported_photometric"),
+        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 4}, "unsupported_photometric"),
     ],
 )
 def test_i13_frames_that_are_no_times_are_refused(tmp_path, changes, code):

@@ -350,7 +350,7 @@ def test_i05_frames_at_one_place_without_reason_are_refused(tmp_path):
         ({"BurnedInAnnotation": "YES"}, "quarantined_burned_in"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}, "unsupported_sop_class"),
         ({"Rows": 65535, "Columns": 65535}, "implausible_size"),
-        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "unsupported_photometric"),
+        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 4}, "unsupported_photometric"),
     ],
 )
 def test_i05_headers_that_lie_are_refused(tmp_path, changes, code):
@@ -400,6 +400,6 @@ def test_i05_multiframe_files_of_pydicom_are_refused_by_name():
                 convert(CONVERTER, source)
             except ConversionError as error:
                 codes[file.path.name] = error.code
-    # All are colour, doses or segmentations; test_dicom_real compares those of one frame.
-    assert set(codes.values()) == {"unsupported_photometric", "unsupported_sop_class"}
-    assert {"examples_ybr_color.dcm", "SC_rgb_rle_2frame.dcm", "rtdose.dcm"} <= set(codes)
+    # All are doses, segmentations, or captures whose frames are not said to be times.
+    assert set(codes.values()) == {"unsupported_multiframe", "unsupported_sop_class"}
+    assert {"SC_rgb_rle_2frame.dcm", "rtdose.dcm"} <= set(codes)

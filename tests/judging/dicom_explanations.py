@@ -8,6 +8,7 @@ from judging.dicom_model import Aspect
 
 STANDARD = "https://dicom.nema.org/medical/dicom/current/output/chtml"
 PLANE = f"[PS3.3 C.7.6.2.1.1]({STANDARD}/part03/sect_C.7.6.2.html)"
+FRAMES = f"[PS3.3 C.7.6.6]({STANDARD}/part03/sect_C.7.6.6.html)"
 INSTANCE = f"[PS3.3 C.7.6.1]({STANDARD}/part03/sect_C.7.6.html)"
 
 
@@ -64,30 +65,13 @@ EXPLANATIONS = (
         names=("ge/dti/002", "ge/fmri/001", "ge/fmri/001_implicit"),
     ),
     Explanation(
-        "series",
-        ("file",),
-        "Slices in colour",
-        "not yet built",
-        "RGB slices with a place in the patient; harmonize converts grey values only, and refuses by name.",
-        code="unsupported_photometric",
-        names=("generic/rgb/001",),
-    ),
-    Explanation(
         "pydicom",
         ("file",),
-        "Images without a place in the patient",
-        "not yet built",
-        "Secondary captures and plain radiographs have no plane position; harmonize has no 2-D images of unknown or "
-        "detector spacing yet (FIDELITY I10). pydicom gives pixels and leaves their place to the caller.",
-        code="unsupported_geometry",
-    ),
-    Explanation(
-        "pydicom",
-        ("file",),
-        "Images in colour",
-        "not yet built",
-        "RGB, YBR and palettes (FIDELITY I08); pydicom gives colours, or the palette's indices.",
-        code="unsupported_photometric",
+        "Frames that nothing says are times",
+        "harmonize by the letter",
+        f"A secondary capture of several frames without FrameIncrementPointer, which {FRAMES} requires. They may be times "
+        "or pages; pydicom gives them and leaves their meaning to the caller.",
+        code="unsupported_multiframe",
     ),
     Explanation(
         "pydicom",

@@ -13,7 +13,7 @@ import dcm2niix as bundled
 import nibabel as nib
 import numpy as np
 import pydicom
-from pydicom.pixels.processing import apply_rescale
+from pydicom.pixels.processing import apply_color_lut, apply_rescale
 
 from judging.dicom_model import Reading, Volume
 
@@ -79,16 +79,18 @@ def nifti(path: Path, bval: Path) -> list[Volume]:
 
 
 def pixels(path: Path) -> Reading:
-    """One file's ``pixel_array``, rescaled by pydicom; (x, y, 1) of each frame."""
+    """One file's ``pixel_array``, its palette applied or rescaled by pydicom; (x, y, 1) of each frame, colours last."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some files are damaged on purpose
         try:
             dataset = pydicom.dcmread(path)
-            array = apply_rescale(dataset.pixel_array, dataset).astype(np.float64)
+            palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
+            process = apply_color_lut if palette else apply_rescale
+            array = process(dataset.pixel_array, dataset).astype(np.float64)
         # pydicom and its decoders raise whatever damaged data lead to.
         except Exception as error:  # noqa: BLE001
             return Reading((), type(error).__name__)
-    colour = int(dataset.SamplesPerPixel) > 1
+    colour = palette or int(dataset.SamplesPerPixel) > 1
     frames = array if int(dataset.get("NumberOfFrames") or 1) > 1 else array[None]
     planes = [frame.transpose(1, 0, 2)[:, :, None] if colour else frame.T[:, :, None] for frame in frames]
     return Reading(tuple(Volume(plane, None, "RAS") for plane in planes))

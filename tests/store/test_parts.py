@@ -138,3 +138,17 @@ def test_calibration_is_exact_to_a_small_part_of_a_step(sign, dtype, scale, offs
     tolerance = 4 * 2**-24 * (np.abs(digital.astype(np.float64)) * scale + abs(offset)) + np.finfo(np.float32).tiny
     assert (np.abs(values - exact) <= tolerance)[~gone].all()
     assert values.dtype == np.float32
+
+
+@pytest.mark.parametrize(("dtype", "way"), [("uint8", "noshuffle"), ("int16", "bitshuffle"), ("float32", "shuffle")])
+def test_how_samples_are_shuffled_before_they_are_compressed(tmp_path, dtype: str, way: str) -> None:
+    """Also in the chunks themselves: bit 0 of a Blosc header's flags is a byte shuffle, bit 2 one of bits
+    (c-blosc, README_CHUNK_FORMAT)."""
+    shards, array = made(tmp_path, Grid((1, 4096), (1, 4096), (1, 4096)), dtype)
+    writer = SampleWriter(shards)
+    writer.write(0, np.arange(4096).reshape(1, -1).astype(dtype) // 16)
+    writer.close()
+    (file,) = (path for path in (tmp_path / "a" / "c").rglob("*") if path.is_file())
+    assert file.read_bytes()[2] & 5 == {"noshuffle": 0, "shuffle": 1, "bitshuffle": 4}[way]
+    (sharding,) = array.metadata.codecs
+    assert sharding.codecs[1].shuffle.value == way
