@@ -8,6 +8,11 @@ BIN := .venv/bin
 	$@/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peers/mds.txt
 	$(BIN)/python benchmarks/peers/stand_ins.py $@
 
+# A peer of benchmarks/dicom.py.
+.venv/dicom2nifti: .venv/ready benchmarks/peers/dicom2nifti.txt
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peers/dicom2nifti.txt
+
 .PHONY: demo test lint types fuzz crash bench docs schemas clean
 
 .venv/ready: pyproject.toml constraints.txt tests/object_store/moto.txt

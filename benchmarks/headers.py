@@ -1,7 +1,8 @@
 """``python -m benchmarks.headers [FILES]``: headers a second that ``scan`` reads on one core, and where its time goes.
 
-Makes so many (5,000) small EDF files of 20 channels, then WFDB records of 2 signals, in memory (/dev/shm) where there
-is such a place. ``describe`` is the converter alone; the rest is finding, naming, checking and planning.
+Makes so many (5,000) small EDF files of 20 channels, then WFDB records of 2 signals, then DICOM slices of 200 elements
+in series of 250, in memory (/dev/shm) where there is such a place. ``describe`` is the converter alone; the rest is
+finding (DICOM files are grouped by their headers then), naming, checking and planning.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.dicom_series import write_ct
 from benchmarks.edf_files import ANNOTATION_BYTES, edf_header
 from benchmarks.growth import write_records
 from harmonize.ingest import ProjectKey
@@ -37,8 +39,14 @@ def write_edf(folder: Path, n: int) -> None:
         (place / f"r{number:06d}.edf").write_bytes(data)
 
 
-def row(name: str, folder: Path) -> str:
-    """A table row."""
+def write_dicom(folder: Path, n: int) -> None:
+    """Series of 250 slices at most, of a few pixels: the headers are those of whole ones."""
+    for series, first in enumerate(range(0, n, 250)):
+        write_ct(folder / f"{series:04d}", min(250, n - first), 8, series=series)
+
+
+def row(name: str, folder: Path, n: int) -> str:
+    """A table row of ``n`` headers."""
     policy, known = Policy(Recipe(dataset="headers"), None, KEY), converters()
     times: dict[str, list[float]] = {"find": [], "describe": [], "all": []}
     for _ in range(ROUNDS):
@@ -53,7 +61,6 @@ def row(name: str, folder: Path) -> str:
         times["all"].append(time.perf_counter() - began)
         if (shown.recordings, sum(shown.failures.values())) != (len(sources), 0):
             raise RuntimeError(f"{shown.recordings} of {len(sources)} described")
-    n = len(sources)
     rates = {what: n / statistics.median(seconds) for what, seconds in times.items()}
     return f"| {n:,} {name} | {rates['all']:,.0f}/s | {rates['find']:,.0f}/s | {rates['describe']:,.0f}/s |"
 
@@ -62,10 +69,15 @@ def rows(n: int = 5_000) -> list[str]:
     """The table."""
     place = Path("/dev/shm")
     lines = ["| headers | scan, one core | find alone | describe alone |", "|---|---|---|---|"]
-    for name, write in (("EDF files, 20 channels", write_edf), ("WFDB records, 2 signals", write_records)):
+    kinds = {
+        "EDF files, 20 channels": write_edf,
+        "WFDB records, 2 signals": write_records,
+        "DICOM slices, 200 elements": write_dicom,
+    }
+    for name, write in kinds.items():
         with tempfile.TemporaryDirectory(dir=place if place.is_dir() else None) as folder:
             write(Path(folder) / "in", n)
-            lines.append(row(name, Path(folder) / "in"))
+            lines.append(row(name, Path(folder) / "in", n))
     return lines
 
 
