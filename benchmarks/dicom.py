@@ -2,10 +2,11 @@
 
 Time: a converter's group, describe and read in this process, and all of ``convert`` into a store, beside a run of
 dcm2niix (the program itself, its start included) and dicom2nifti's conversion (without its start), which write an
-uncompressed NIfTI. All write to memory (/dev/shm) where there is such a place. Peak memory: of a Python process that converts, above what it held once its library was imported; of
-dcm2niix's process, or the 10 MB of the one that starts it. The real series are small (four slices): what is measured is
-mostly what a series costs at least. The made-up ones are CTs of 512 x 512 voxels (``dicom_series``), the last a folder
-of eight that is converted by all cores, their start included.
+uncompressed NIfTI. All write to memory (/dev/shm) where there is such a place. Peak memory: of a Python process that
+converts, above what it held once its library was imported; of dcm2niix's process, or the 10 MB of the one that starts
+it. The real series are small (four slices): what is measured is mostly what a series costs at least. The made-up ones
+are CTs of 512 x 512 voxels (``dicom_series``), the last a folder of eight that is converted by all cores, their start
+included.
 """
 
 from __future__ import annotations

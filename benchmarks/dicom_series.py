@@ -18,7 +18,7 @@ PRIVATE = 120
 def write_ct(folder: Path, n: int, size: int, syntax: str = ExplicitVRLittleEndian, series: int = 0) -> Path:
     """``n`` slices of ``size`` x ``size`` voxels of 12 bits: a noisy ellipse of tissue in air, 0.5 mm apart.
 
-    Names are not in the order of places; instance numbers are, because dicom2nifti takes other series for several times.
+    Names are not in the order of places. Instance numbers are: dicom2nifti takes other series for several times.
     """
     folder.mkdir(parents=True, exist_ok=True)
     distinct = [_slice(plane, syntax, series) for plane in _planes(min(DISTINCT, n), size)]

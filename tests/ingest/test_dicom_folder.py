@@ -25,7 +25,7 @@ def test_an_export_is_converted_whole(tmp_path: Path) -> None:
     save(stack(frames, [2, 0, 3, 1], SeriesInstanceUID=f"{SERIES}.10"), tmp_path / "more" / "a")
     save(cine_dataset(cine, SeriesInstanceUID=f"{SERIES}.11"), tmp_path / "more" / "b")
     shutil.copy(PYDICOM_FILES / "reportsi.dcm", tmp_path / "more" / "report")
-    (tmp_path / "more" / "cut").write_bytes((tmp_path / "more" / "a").read_bytes()[:200])
+    (tmp_path / "more" / "noise").write_bytes(bytes(128) + b"DICM" + bytes(range(256)))
     (export / "IMAGES").mkdir(parents=True)
     found = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     for number, path in enumerate(found):
