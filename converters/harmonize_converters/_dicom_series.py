@@ -110,9 +110,9 @@ def _across_folders(series: Mapping[_Series, list[_Found]]) -> dict[_Series, lis
         folders.setdefault(tuple(rest), []).append(folder)
     joined: dict[_Series, list[_Found]] = {}
     for rest_, names in folders.items():
-        every = sorted((one for name in names for one in series[(name, *rest_)]), key=lambda one: one.file.key)
-        if len(names) > 1 and (above := _above(names)) and _one_stack(every):
-            joined[(above, *rest_)] = every
+        parts = [series[(name, *rest_)] for name in names]
+        if len(names) > 1 and (above := _above(names)) and _one_stack(parts):
+            joined[(above, *rest_)] = sorted((one for part in parts for one in part), key=lambda one: one.file.key)
         else:
             joined |= {(name, *rest_): series[(name, *rest_)] for name in names}
     return joined
@@ -124,11 +124,12 @@ def _above(folders: Sequence[str]) -> str:
     return "/".join(part[0] for part in takewhile(lambda part: len(set(part)) == 1, parts))
 
 
-def _one_stack(found: Sequence[_Found]) -> bool:
-    orientations, positions = [one.orientation for one in found], [one.position for one in found]
-    if None in positions or orientations[0] is None or len(set(clusters(orientations))) > 1:
+def _one_stack(parts: Sequence[Sequence[_Found]]) -> bool:
+    orientations = [one.orientation for part in parts for one in part]
+    positions = [[one.position for one in part if one.position is not None] for part in parts]
+    if orientations[0] is None or len(set(clusters(orientations))) > 1 or sum(map(len, positions)) < len(orientations):
         return False
-    return is_one_stack([one for one in positions if one is not None], orientations[0])
+    return is_one_stack(positions, orientations[0])
 
 
 def _position(header: Dataset) -> tuple[float, ...] | None:

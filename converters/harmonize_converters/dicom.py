@@ -194,7 +194,7 @@ def _risks(sop_class_name: str, header: Dataset, one: Slice) -> Iterator[str]:
         yield "burned_in_risk"
     if recognizable_features(header, one.meaning.modality):
         yield "recognizable_features"
-    if one.diffusion.b_value is not None and is_orphaned(header):
+    if one.diffusion.b_value and is_orphaned(header):
         yield "private_creator_missing"
 
 

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 
 from converters.conformance import code_of_refusal, convert, only_source
-from converters.dicom_files import AXIAL, SERIES, array, csa_header, save, slice_dataset, stored_planes
+from converters.dicom_files import AXIAL, SERIES, csa_header, save, slice_dataset, stored_planes
 from harmonize_converters._dicom_private import weighting
 from harmonize_converters.contract import Description
 from harmonize_converters.dicom import DicomConverter
@@ -112,7 +112,7 @@ def test_volumes_are_told_apart_by_private_elements_alone(tmp_path) -> None:
     assert outcome.description.image.b_values_s_mm2 == (0.0, 700.0, 1000.0, 1000.0, 1000.0)
     order = [0, 3, 2, 4, 1]
     planes = stored_planes(N_PLACES * len(WEIGHTINGS)).reshape(len(WEIGHTINGS), N_PLACES, 6, 5)
-    np.testing.assert_array_equal(array(outcome.description, outcome.arrays[0]), planes[order])
+    np.testing.assert_array_equal(outcome.arrays[0].reshape(planes.shape), planes[order])
 
 
 def test_some_versions_of_ge_add_a_mark_to_b_values(tmp_path, monkeypatch) -> None:
