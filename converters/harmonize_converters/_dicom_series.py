@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from harmonize_converters import _dicom_frames
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
-from harmonize_converters._dicom_header import numbers, read_dataset, texts
+from harmonize_converters._dicom_header import lenient_texts, numbers, read_dataset
 from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
 from harmonize_converters._dicom_slice import is_directory, is_planar
 from harmonize_converters._dicom_volume import clusters
@@ -81,14 +81,6 @@ def series_sources(name: str, files: Sequence[FoundFile]) -> list[SourceFiles]:
                 own = key if member is None else f"{key}#{quote(member, safe='')}"
                 sources.append(SourceFiles(name, own, of_kind, roles, member))
     return sources
-
-
-def lenient_texts(header: Dataset, tag: str) -> tuple[str, ...]:
-    """The texts of an element; one of their own for what cannot be read, so that a series stays together."""
-    try:
-        return texts(header, tag)
-    except ConversionError:
-        return ("\0",)
 
 
 def _members(files: Sequence[FoundFile]) -> list[str | None]:

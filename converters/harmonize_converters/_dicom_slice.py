@@ -22,7 +22,7 @@ from harmonize_converters._dicom_color import GREY
 from harmonize_converters._dicom_frames import has_groups, n_frames
 from harmonize_converters._dicom_header import meta_uid, number, numbers, text, texts, uid, value_of, whole
 from harmonize_converters._dicom_pixels import PixelFormat, pixel_format
-from harmonize_converters._dicom_private import weighting
+from harmonize_converters._dicom_private import scale_slope, weighting
 from harmonize_converters._dicom_risks import is_capture
 from harmonize_converters._dicom_spacing import PlaneSpacing, plane_spacing
 from harmonize_converters.contract import ConversionError
@@ -100,7 +100,8 @@ class Slice:
 
     ``place`` is None for a single image without one, and for the frames of a cine object, which follow each other in
     time. ``tile`` is None where the frame is the slice; ``pixels`` is the slice's format, not the frame's. ``number``
-    is InstanceNumber where a sequence images the same places again and again in time, None for all else.
+    is InstanceNumber where a sequence images the same places again and again in time, None for all else. ``scale_slope``
+    is Philips' (2005,100E).
     """
 
     frame: int
@@ -113,6 +114,7 @@ class Slice:
     meaning: Meaning
     start: datetime | None
     number: int | None = None
+    scale_slope: float | None = None
     tile: Tile | None = None
 
 
@@ -213,6 +215,7 @@ def _slice(header: Dataset, pixels: PixelFormat, frame: int, place: Place | None
         ),
         start=_dicom_subject.start(header),
         number=whole(header, "InstanceNumber") if _is_repeated(header) else None,
+        scale_slope=scale_slope(header) if text(header, "Modality") == "MR" else None,
     )
 
 

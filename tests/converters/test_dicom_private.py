@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -195,3 +196,25 @@ def test_numbers_that_cannot_be_are_refused(tmp_path, element: int, vr: str, val
         ds.private_block(0x19, "SIEMENS MR HEADER").add_new(element, vr, value)
         save(ds, file)
     assert code_of_refusal(DicomConverter(), folder) == "invalid_header"
+
+
+@pytest.mark.parametrize("scales", [(0.00344,) * 3, (0.00344, 0.005, 0.00344)], ids=["one", "one a slice"])
+def test_i06_the_scale_slope_of_philips_is_kept(tmp_path, scales: tuple[float, ...]) -> None:
+    for k, plane in enumerate(stored_planes(3)):
+        ds = slice_dataset(
+            *(plane, k + 1, 2.5 * k),
+            **{"SOPClassUID": MRImageStorage, "Modality": "MR", "Manufacturer": MAKERS["philips"], "KVP": None,
+               "RescaleSlope": "2.5", "RescaleIntercept": "0", "RescaleType": "normalized"},
+        )  # fmt: skip
+        ds.private_block(0x2005, "Philips MR Imaging DD 001", create=True).add_new(0x0E, "FL", scales[k])
+        ds.SOPInstanceUID = f"{SERIES}.{k + 1}"
+        save(ds, tmp_path / "in" / f"{k}.dcm")
+    found = ours(tmp_path / "in").image
+    assert found.slopes == (2.5,)
+    expected = np.float32(scales[:1] if len(set(scales)) == 1 else scales)
+    np.testing.assert_array_equal(np.float32(found.scale_slopes), expected)
+    if len(set(scales)) == 1:  # dcm2niix keeps one a file
+        by_dcm2niix(tmp_path / "in", tmp_path / "out")
+        sidecar = json.loads((tmp_path / "out" / "out.json").read_text())
+        assert sidecar["PhilipsScaleSlope"] == pytest.approx(found.scale_slopes[0])
+        assert sidecar["PhilipsRescaleSlope"] == found.slopes[0]
