@@ -100,8 +100,8 @@ class Slice:
 
     ``place`` is None for a single image without one, and for the frames of a cine object, which follow each other in
     time. ``tile`` is None where the frame is the slice; ``pixels`` is the slice's format, not the frame's. ``number``
-    is InstanceNumber where a sequence images the same places again and again in time, None for all else. ``scale_slope``
-    is Philips' (2005,100E).
+    is InstanceNumber where a sequence images the same places again and again in time, None for all else.
+    ``scale_slope`` is Philips' (2005,100E).
     """
 
     frame: int
