@@ -17,14 +17,14 @@ from pydicom.dataset import Dataset
 from harmonize_converters import _dicom_subject
 from harmonize_converters._dicom_color import GREY
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
-from harmonize_converters._dicom_header import read_dataset, whole
+from harmonize_converters._dicom_header import lenient_texts, read_dataset, whole
 from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
 from harmonize_converters._dicom_mosaic import COUNT, mosaic_slices
 from harmonize_converters._dicom_pixels import libraries
 from harmonize_converters._dicom_planes import PlaneFiles
 from harmonize_converters._dicom_private import is_orphaned
 from harmonize_converters._dicom_risks import burned_in_risk, is_capture, recognizable_features
-from harmonize_converters._dicom_series import lenient_texts, series_sources
+from harmonize_converters._dicom_series import series_sources
 from harmonize_converters._dicom_slice import (
     TAGS,
     Slice,
@@ -35,6 +35,8 @@ from harmonize_converters._dicom_slice import (
     planar_slices,
     slice_of,
 )
+from harmonize_converters._dicom_tracer import TAGS as TRACER_TAGS
+from harmonize_converters._dicom_tracer import tracer
 from harmonize_converters._dicom_volume import Volume, assemble, b_values, b_vectors
 from harmonize_converters._dicom_walk import PREFIX, PREFIX_AT
 from harmonize_converters.contract import (
@@ -51,7 +53,7 @@ from harmonize_schemas import Image
 
 _CONCATENATION = ("ConcatenationUID", "InConcatenationTotalNumber")
 _READ_TAGS: tuple[str | int, ...] = tuple(
-    dict.fromkeys((*TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS, COUNT))
+    dict.fromkeys((*TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS, *TRACER_TAGS, COUNT))
 )
 
 
@@ -85,18 +87,21 @@ class DicomConverter:
         found, volume = _assemble(source)
         slices, first = found.slices, found.first
         lead = slices[0]
+        earliest = min((s.start for s in slices if s.start is not None), default=None)
+        acquisition = _dicom_subject.acquisition(first)
+        if lead.meaning.modality == "pt":
+            acquisition = acquisition.model_copy(update={"tracer": tracer(first, earliest)})
         description = Description(
             format="DICOM",
             modality=lead.meaning.modality,
             image=_image(slices, volume),
-            acquisition=_dicom_subject.acquisition(first),
+            acquisition=acquisition,
             demographics=_dicom_subject.demographics(first),
             flags=(*volume.geometry.flags, *volume.flags, *_flags(lead), *found.flags),
             transfer_syntax=lead.pixels.transfer_syntax,
             libraries=libraries(lead.pixels.transfer_syntax),
         )
-        starts = [s.start for s in slices if s.start is not None]
-        identity: Identity = replace(_dicom_subject.identity(first), start=min(starts, default=None))
+        identity: Identity = replace(_dicom_subject.identity(first), start=earliest)
         named = {tag: "\\".join(lenient_texts(first, tag)) for tag in _dicom_subject.RECIPE_TAGS}
         return Described(description, identity, {tag: text for tag, text in named.items() if text.strip("\0")})
 
@@ -199,7 +204,7 @@ def _risks(sop_class_name: str, header: Dataset, one: Slice) -> Iterator[str]:
         yield "burned_in_risk"
     if recognizable_features(header, one.meaning.modality):
         yield "recognizable_features"
-    if one.diffusion.b_value is not None and is_orphaned(header):
+    if one.diffusion.b_value and is_orphaned(header):
         yield "private_creator_missing"
 
 
@@ -216,6 +221,7 @@ def _image(slices: Sequence[Slice], volume: Volume) -> Image:
     flat, colors = lead.meaning.spacing, lead.pixels.colors
     pairs = [(slices[i].slope, slices[i].intercept) for i in volume.planes]
     pairs = pairs[:1] if len(set(pairs)) == 1 else pairs
+    scales = [slices[i].scale_slope for i in volume.planes]
     sizes = {
         **({"t": volume.n_times} if volume.n_times > 1 else {}),
         **({"c": colors} if colors > 1 else {}),
@@ -237,6 +243,7 @@ def _image(slices: Sequence[Slice], volume: Volume) -> Image:
         "orientation": geometry.orientation,
         "slopes": tuple(slope for slope, _ in pairs),
         "intercepts": tuple(intercept for _, intercept in pairs),
+        "scale_slopes": () if None in scales else tuple(scales[:1] if len(set(scales)) == 1 else scales),
         "unit": lead.meaning.unit,
         "padding_value": lead.meaning.padding,
         "time_step_s": volume.time_step_s,
