@@ -23,6 +23,7 @@ from harmonize_converters._dicom_mosaic import COUNT, mosaic_slices
 from harmonize_converters._dicom_pixels import libraries
 from harmonize_converters._dicom_planes import PlaneFiles
 from harmonize_converters._dicom_private import is_orphaned
+from harmonize_converters._dicom_recent import Recent
 from harmonize_converters._dicom_risks import burned_in_risk, is_capture, recognizable_features
 from harmonize_converters._dicom_series import series_sources
 from harmonize_converters._dicom_slice import (
@@ -67,6 +68,11 @@ class _Frames:
     flags: tuple[str, ...]
 
 
+RECENT_SLICES, HEADER_SLICES = 1 << 13, 16
+"""Slices that are kept in each process, and those that take as much memory as a header: 30 MB in all."""
+_RECENT: Recent[tuple[_Frames, Volume]] = Recent(RECENT_SLICES)
+
+
 class DicomConverter:
     """DICOM series and multi-frame objects to images (``converter`` contract)."""
 
@@ -85,6 +91,7 @@ class DicomConverter:
     def describe(self, source: SourceFiles) -> Described:
         """Headers of all frames; pixels only of frames at one place and time, to tell copies apart."""
         found, volume = _assemble(source)
+        _RECENT.keep(source, (found, volume), len(found.slices) + HEADER_SLICES)
         slices, first = found.slices, found.first
         lead = slices[0]
         earliest = min((s.start for s in slices if s.start is not None), default=None)
@@ -108,7 +115,7 @@ class DicomConverter:
     def read(self, source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
         """Planes in the order t, c, z, decoded one at a time; three times each where a volume is in colour, so that
         memory stays bounded."""
-        found, volume = _assemble(source)
+        found, volume = _RECENT.of(source) or _assemble(source)
         slices = found.slices
         if _image(slices, volume) != description.image:
             raise ConversionError("source_changed")

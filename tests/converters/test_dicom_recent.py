@@ -1,0 +1,84 @@
+"""Headers are read once for a description and its samples, and again where a file may have changed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converters.conformance import only_source
+from converters.dicom_files import CONVERTER, stored_planes, write_series
+from harmonize_converters import dicom
+from harmonize_converters._dicom_recent import Recent
+from harmonize_converters.contract import FoundFile, SourceFiles
+
+PLANES = stored_planes(5)
+
+
+@pytest.fixture
+def headers_read(monkeypatch) -> list[Path]:
+    """The files whose headers are read, in order."""
+    paths: list[Path] = []
+    read = dicom.read_dataset
+
+    def counted(path, tags):
+        paths.append(path)
+        return read(path, tags)
+
+    monkeypatch.setattr(dicom, "read_dataset", counted)
+    return paths
+
+
+def read(source: SourceFiles) -> np.ndarray:
+    description = CONVERTER.describe(source).description
+    return np.concatenate([block.samples for block in CONVERTER.read(source, description, 1)])
+
+
+def test_headers_are_read_once(tmp_path: Path, headers_read: list[Path]) -> None:
+    source = only_source(CONVERTER, write_series(tmp_path, PLANES))
+    np.testing.assert_array_equal(read(source), PLANES)
+    assert sorted(headers_read) == sorted(file.path for file in source.files)
+
+
+def test_headers_are_read_again_where_a_time_differs(tmp_path: Path, headers_read: list[Path]) -> None:
+    source = only_source(CONVERTER, write_series(tmp_path, PLANES))
+    os.utime(source.files[2].path, ns=(0, source.files[2].mtime_ns + 1))
+    np.testing.assert_array_equal(read(source), PLANES)
+    assert len(headers_read) == 2 * len(source.files)
+
+
+def source_of(path: Path) -> SourceFiles:
+    state = path.stat()
+    return SourceFiles("x", path.name, (FoundFile(path, path.name, state.st_size, state.st_mtime_ns),), ("slice",))
+
+
+def test_what_is_kept_is_bounded_and_the_oldest_goes(tmp_path: Path) -> None:
+    sources = []
+    for name in "abc":
+        (tmp_path / name).write_bytes(b"x")
+        sources.append(source_of(tmp_path / name))
+    a, b, c = sources
+    recent: Recent[str] = Recent(10)
+    recent.keep(a, "a", 4)
+    recent.keep(b, "b", 4)
+    assert recent.of(a) == "a"
+    recent.keep(c, "c", 4)
+    assert [recent.of(one) for one in sources] == ["a", None, "c"]
+    recent.keep(b, "too large", 11)
+    assert [recent.of(one) for one in sources] == ["a", None, "c"]
+    recent.keep(a, "more", 10)
+    assert [recent.of(one) for one in sources] == ["more", None, None]
+
+
+def test_a_file_that_is_gone_or_another_is_not_what_was_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"x")
+    source = source_of(path)
+    recent: Recent[str] = Recent(10)
+    recent.keep(source, "a", 1)
+    assert recent.of(replace(source, member="other")) is None
+    path.unlink()
+    assert recent.of(source) is None
