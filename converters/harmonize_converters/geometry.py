@@ -17,6 +17,8 @@ from harmonize_schemas import Affine
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SAME_POSITION_MM = 1e-3
+FARTHEST_MM = 1e6
+"""Beyond it a position is a damaged number: such make other numbers overflow."""
 STEP_TOLERANCE = 0.01
 SHEAR_TOLERANCE = 5e-3
 """Cosine between two axes from which they count as oblique: 0.3 degrees. Directions written with three
@@ -62,8 +64,10 @@ def plane_normal(orientation: Sequence[float]) -> np.ndarray:
 def same_positions(positions: np.ndarray, normal: np.ndarray) -> list[list[int]]:
     """Indices of positions (n, 3) that are one position, in order along the normal.
 
-    Two slices at one distance along the normal, but shifted in their plane, are two positions.
+    Two slices at one distance along the normal, but shifted in their plane, are two positions. Raises
+    ``ConversionError`` for positions that no scanner has.
     """
+    _check_points(positions)
     # Rounding makes the order of near equals stable: first by distance, then by index.
     distances = np.round(positions @ normal / SAME_POSITION_MM).astype(np.int64)
     groups: list[list[int]] = []
@@ -115,8 +119,7 @@ def stack(
     if spacing.shape != (2,) or not np.all(np.isfinite(spacing)) or np.any(spacing <= 0):
         raise ConversionError("invalid_header", "Two spacings above zero would be right.", "PixelSpacing")
     points = np.asarray(positions, dtype=np.float64)
-    if points.ndim != 2 or points.shape[1] != 3 or not np.all(np.isfinite(points)):
-        raise ConversionError("invalid_header", "Three finite numbers would be right.", "ImagePositionPatient")
+    _check_points(points)
     order = np.argsort(points @ normal, kind="stable")
     points = points[order]
     flags: list[str] = []
@@ -150,6 +153,13 @@ def stack(
         orientation=orientation_code(matrix),
         flags=tuple(flags),
     )
+
+
+def _check_points(points: np.ndarray) -> None:
+    if points.ndim != 2 or points.shape[1] != 3 or not np.all(np.abs(points) <= FARTHEST_MM):
+        raise ConversionError(
+            "invalid_header", "Three numbers below a kilometre would be right.", "ImagePositionPatient"
+        )
 
 
 def is_one_stack(parts: Sequence[Sequence[Sequence[float]]], orientation: Sequence[float]) -> bool:

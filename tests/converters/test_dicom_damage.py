@@ -6,10 +6,11 @@ import time
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from converters.dicom_files import code_of, save, slice_dataset, stack, stored_planes
+from converters.dicom_files import code_of, planar_dataset, save, slice_dataset, stack, stored_planes, write_series
 from harmonize_converters._dicom_header import MOST_ELEMENTS
 
 PLANES = stored_planes(3)
@@ -38,6 +39,18 @@ def test_a_sequence_where_a_text_is_due_is_refused_unread(tmp_path):
     path = save(slice_dataset(PLANES[0], 1, 0.0), tmp_path / "x")
     item = b"\xfe\xff\x00\xe0" + b"\x0c\0\0\0" + b"\x20\x20\x20\x20\4\0\0\0DoeX"
     damaged(path, b"\x08\x00\x60\x00CS\2\0CT", b"\x08\x00\x60\x00SQ\0\0" + bytes([len(item), 0, 0, 0]) + item)
+    assert code_of(tmp_path) == "invalid_header"
+
+
+def test_a_transfer_syntax_that_is_none_is_refused_of_colors_too(tmp_path):
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    damaged(save(planar_dataset(pixels), tmp_path / "x"), b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.5.1.4\0")
+    assert code_of(tmp_path) == "unsupported_transfer_syntax"
+
+
+@pytest.mark.parametrize("far", ["1e306", "-1e12", "2000000"])
+def test_a_position_that_no_scanner_has_is_refused(tmp_path, far):
+    write_series(tmp_path, PLANES, each=lambda k: {"ImagePositionPatient": [0, 0, far if k == 1 else k]})
     assert code_of(tmp_path) == "invalid_header"
 
 

@@ -28,6 +28,7 @@ from converters.dicom_files import (
     cine_dataset,
     j2k_frame,
     mosaic_dataset,
+    planar_dataset,
     rle_frame,
     save,
     slice_dataset,
@@ -51,6 +52,7 @@ def folders() -> tuple[Files, ...]:
         _series(planes),
         _series(planes, ImagePositionPatient=[0, 0, 1.0]),
         _times(planes),
+        *(_one(ds, ExplicitVRLittleEndian) for ds in _colored()),
     ]
     for frames, syntax, changes in _compressed(stored_planes(3, 32, 32)):
         several = stack(stored_planes(3, 32, 32), **changes)
@@ -125,6 +127,21 @@ def _plain(planes: np.ndarray) -> list[Dataset]:
         *(slice_dataset(planes[0], 1, 0.0, SpacingBetweenSlices="2"), nested),
         *(stack(planes), stack(planes, [2, 0, 3, 1]), cine_dataset(planes)),
         mosaic_dataset(planes, (0, 0, 0), (1, 0, 0, 0, 1, 0), 2.0),
+    ]
+
+
+def _colored() -> list[Dataset]:
+    """Images without a place: grey, colour by pixel, by plane, by palette, and in YBR."""
+    colors = np.random.default_rng(7).integers(0, 256, (6, 4, 3), np.uint8)
+    indices = colors[..., 0] % 4
+    palette = planar_dataset(indices, PhotometricInterpretation="PALETTE COLOR")
+    for number, color in enumerate(("Red", "Green", "Blue")):
+        palette.add_new(f"{color}PaletteColorLookupTableDescriptor", "US", [4, 0, 8])
+        palette.add_new(f"{color}PaletteColorLookupTableData", "OW", bytes(range(number, number + 4)))
+    return [
+        *(planar_dataset(indices), planar_dataset(colors), palette),
+        planar_dataset(colors, PlanarConfiguration=1, PixelData=colors.transpose(2, 0, 1).tobytes()),
+        planar_dataset(colors, PhotometricInterpretation="YBR_FULL"),
     ]
 
 

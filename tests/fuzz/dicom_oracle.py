@@ -10,6 +10,7 @@ from io import BytesIO
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import JPEGLSLossless
 
 from harmonize_converters.contract import SourceFiles
@@ -38,12 +39,17 @@ def check_dicom(source: SourceFiles, arrays: list[np.ndarray]) -> None:
 
 
 def _planes(header: Dataset) -> list[np.ndarray]:
-    """Frames, or the tiles of a mosaic."""
+    """Frames, a plane for each colour, or the tiles of a mosaic."""
     if header.file_meta.TransferSyntaxUID == JPEGLSLossless:  # what its two decoders make of damage differs
         header.pixel_array_options(decoding_plugin="pyjpegls")
     pixels = header.pixel_array
     pixels = pixels.astype(pixels.dtype.newbyteorder("="))
-    frames = list(pixels) if pixels.ndim == 3 else [pixels]
+    if header.PhotometricInterpretation == "PALETTE COLOR":
+        pixels = apply_color_lut(pixels, header)
+        pixels = np.moveaxis(pixels, -1, -3)
+    if header.SamplesPerPixel == 3:
+        pixels = np.moveaxis(pixels, -1, -3)
+    frames = list(pixels.reshape(-1, *pixels.shape[-2:]))
     if "MOSAIC" not in header.ImageType:
         return frames
     across = int(np.ceil(np.sqrt(header[0x0019100A].value)))
