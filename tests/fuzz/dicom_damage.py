@@ -142,7 +142,7 @@ def _deflated(rng: random.Random, data: bytearray, one: Element) -> None:
         zlib.Z_FULL_FLUSH
     )
     zeros = packed.compress(bytes(1 << 20)) + packed.flush(zlib.Z_FULL_FLUSH)
-    deflated = body + zeros * rng.choice((1, 10, 300)) + packed.flush()
+    deflated = body + zeros * rng.choice((1, 4, 300)) + packed.flush()
     syntax = b"\x02\x00\x10\x00UI" + struct.pack("<H", len(_DEFLATED)) + _DEFLATED
     meta = b"\x02\x00\x00\x00UL\x04\x00" + struct.pack("<I", len(syntax)) + syntax
     data[_META_AT:] = meta + deflated
