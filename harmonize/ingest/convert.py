@@ -19,6 +19,7 @@ from harmonize.ingest.identify import Policy
 from harmonize.ingest.manifest import run_row
 from harmonize.ingest.pending import Pending
 from harmonize.ingest.plan import Task
+from harmonize.ingest.pool import ProcessPool
 from harmonize.ingest.prepare import Partition, Prepared, prepare
 from harmonize.ingest.privacy import ProjectKey, load_key
 from harmonize.ingest.recipes import load_recipe
@@ -126,6 +127,8 @@ def convert(
         outcome.seconds = time.monotonic() - began
         log("end", _counts(outcome))
         return outcome
+    if isinstance(executor, ProcessPool):
+        executor.start()  # while this process looks for sources
     with ExitStack() as stack:
         with _writing():
             stack.enter_context(held(root, CONVERTING))

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from harmonize.ingest.registry import converters
+
 WATCH_EVERY_S = 1.0
 CONNECT_S = 20
 
@@ -61,6 +63,11 @@ class ProcessPool(Executor):
             self._waiting.append(job)
             self._fill()
         return job.answer
+
+    def start(self) -> None:
+        """Start the processes, which take a second to import what they need, before there is work for them."""
+        for _ in range(self._workers):
+            self.submit(converters)
 
     def _fill(self) -> None:
         while self._waiting and self._running < 2 * self._workers and not self._suspects:

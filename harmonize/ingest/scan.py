@@ -29,7 +29,8 @@ from harmonize.store import Store, catalog
 from harmonize.store.catalog import Row
 from harmonize_converters.contract import ConversionError, Described, FoundFile, SourceFiles
 
-DESCRIBE_CHUNK = 64
+DESCRIBE_CHUNK, DESCRIBE_FILES = 64, 256
+"""Sources that a process is given at once, fewer where they are of many files: a series can have thousands."""
 AHEAD = 64
 """Chunks given to the executor before their answers are taken, so that answers do not pile up."""
 KNOWN = ["source", "source_root", "source_state", "converter", "recipe_sha256", "recording_id", "subject"]
@@ -158,11 +159,23 @@ def describe_all(sources: Sequence[SourceFiles]) -> list[Described | ConversionE
     return out
 
 
+def _chunks(sources: Sequence[SourceFiles]) -> Iterator[Sequence[SourceFiles]]:
+    """Sources in order, some at a time."""
+    first = files = 0
+    for number, source in enumerate(sources):
+        files += len(source.files)
+        if files >= DESCRIBE_FILES or number + 1 - first == DESCRIBE_CHUNK:
+            yield sources[first : number + 1]
+            first, files = number + 1, 0
+    if first < len(sources):
+        yield sources[first:]
+
+
 def _described(
     executor: Executor | None, sources: Sequence[SourceFiles]
 ) -> Iterator[tuple[Sequence[SourceFiles], list[Described | ConversionError]]]:
     """Sources in chunks, in order, with their descriptions."""
-    chunks = (sources[i : i + DESCRIBE_CHUNK] for i in range(0, len(sources), DESCRIBE_CHUNK))
+    chunks = _chunks(sources)
     if executor is None:
         yield from ((chunk, describe_all(chunk)) for chunk in chunks)
         return
@@ -196,8 +209,7 @@ def _same_bytes(
     remembered = {
         name: rows["sha256"].to_list() for (name,), rows in table.group_by("recording_id", maintain_order=True)
     }
-    chunks = [sources[i : i + DESCRIBE_CHUNK] for i in range(0, len(sources), DESCRIBE_CHUNK)]
-    found = chain.from_iterable(_map(executor, hash_all, chunks))
+    found = chain.from_iterable(_map(executor, hash_all, list(_chunks(sources))))
     return frozenset(
         source.key
         for source, hashes in zip(sources, found, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -57,6 +58,15 @@ def test_a_killed_process_costs_its_own_task_alone(pool: Executor) -> None:
         else:
             assert future.result(60) == number
     assert pool.submit(square, 7).result(60) == 49, "and the pool goes on"
+
+
+def test_processes_can_be_started_before_there_is_work() -> None:
+    pool = ProcessPool(2)
+    pool.start()
+    before = {one.pid for one in multiprocessing.active_children()}
+    assert len(before) == 2
+    assert {pool.submit(os.getpid).result(60) for _ in range(4)} <= before
+    pool.shutdown()
 
 
 def test_dropped_work_is_cancelled() -> None:
