@@ -35,7 +35,7 @@ from harmonize_converters.contract import ConversionError
 TAGS = (
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel"),
     *("PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "LossyImageCompression"),
-    *("PixelPresentation", *_dicom_palette.TAGS),
+    *("PixelPresentation", "SegmentationType", *_dicom_palette.TAGS),
 )
 # One decoder each, whatever else is installed: the same file must give the same values everywhere.
 _J2K, _JPEG, _JPEG_LS, _RLE = (
@@ -110,12 +110,15 @@ def pixel_format(header: FileDataset, size: int) -> PixelFormat:
         return found
 
     photometric, samples = text(header, "PhotometricInterpretation") or "", required("SamplesPerPixel")
+    if photometric == PALETTE and text(header, "SegmentationType") == "LABELMAP":
+        photometric = "MONOCHROME2"  # the colours are for a screen; the values are what they stand for
     allocated, stored = required("BitsAllocated"), required("BitsStored")
     syntax = meta_uid(header, "TransferSyntaxUID")
     check_photometric(photometric, samples, stored, syntax)
     if photometric in GREY and text(header, "PixelPresentation") in ("COLOR", "MIXED"):
         raise ConversionError("unsupported_photometric", "Some values are colours of a supplemental palette.")
-    packed = allocated == 1 and photometric in GREY and not syntax.is_encapsulated and syntax.is_little_endian
+    compressed = decoder_of(syntax).UID.is_encapsulated  # which refuses what is no transfer syntax
+    packed = allocated == 1 and photometric in GREY and not compressed and syntax.is_little_endian
     if not (allocated in (8, 16, 32) or packed) or not 1 <= stored <= allocated:
         raise ConversionError("unsupported_pixel_data", f"Bits allocated {allocated}, stored {stored}.")
     if required("HighBit") != stored - 1:
@@ -143,7 +146,7 @@ def pixel_format(header: FileDataset, size: int) -> PixelFormat:
         raise ConversionError("invalid_header", "Halved colours need pairs of pixels, color by pixel.", photometric)
     if declared.rows == 0 or declared.columns == 0:
         raise ConversionError("invalid_header", "Rows and Columns above zero would be right.")
-    encoded = decoder_of(syntax).UID.is_encapsulated or syntax.is_deflated
+    encoded = compressed or syntax.is_deflated
     frames = n_frames(header)
     limit = max(_HUGE_PLANE, _COMPRESSION_LIMIT * size) if encoded else size
     wanted = ceil(declared.frame_bits * (1 if encoded else frames) / 8)

@@ -17,6 +17,7 @@ TAGS = (
     *("RepetitionTime", "EchoTime", "InversionTime", "FlipAngle", "ConvolutionKernel", "SliceThickness"),
     *("GantryDetectorTilt", "BodyPartExamined", "PatientPosition"),
     *("PatientAge", "PatientBirthDate", "PatientSex", "PatientWeight", "PatientSize"),
+    *("SeriesInstanceUID", "FrameOfReferenceUID"),
     *("PatientID", "PatientName", "StudyInstanceUID", "InstitutionName", "DeviceSerialNumber", "StationName"),
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "SeriesDate", "SeriesTime"),
     *("StudyDate", "StudyTime", "ContentDate", "ContentTime"),
@@ -92,6 +93,8 @@ def identity(header: Dataset) -> Identity:
         site=lenient_text(header, "InstitutionName"),
         device_id=lenient_text(header, "DeviceSerialNumber") or lenient_text(header, "StationName"),
         start=start(header),
+        series=lenient_text(header, "SeriesInstanceUID"),
+        frame_of_reference=lenient_text(header, "FrameOfReferenceUID"),
     )
 
 
