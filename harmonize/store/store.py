@@ -165,6 +165,22 @@ class Store:
         }
         return RecordingView(meta, views, None)
 
+    def segmentations_of(self, recording_id: str) -> pl.DataFrame:
+        """The rows of ``recordings`` that are segmentations of the series of an image, in its frame of reference.
+
+        ``self[row_id].image.on_grid(image.affine, image.shape[:3])`` gives their labels on the image's grid. Empty for
+        an image without a series. Raises ``KeyError``.
+        """
+        found = self.recordings.filter(pl.col("recording_id") == recording_id)
+        if found.is_empty():
+            raise KeyError(recording_id)
+        series, frame = found["series"][0], found["frame_of_reference"][0]
+        # a frame that either does not name is taken to be the same: the segmentation names the series
+        same = pl.col("frame_of_reference").eq(frame).fill_null(True) if frame is not None else pl.lit(True)
+        of_it = pl.col("derived_from").list.contains(series) if series is not None else pl.lit(False)
+        of_dataset = pl.col("dataset") == found["dataset"][0]
+        return self.recordings.filter(of_dataset & of_it & same).sort("recording_id")
+
 
 def _column(coded: Collection[str], name: str) -> pl.Expr:
     return pl.col(name).cast(pl.Categorical) if name in coded else pl.col(name)

@@ -107,6 +107,32 @@ class ImageView:
         result: np.ndarray = values.astype(np.float32)
         return result.T
 
+    def on_grid(self, affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """Native voxels nearest to the points of another grid: (x, y, z, ...) of its ``shape`` (x, y, z), 0 outside.
+
+        ``affine`` (4, 4) maps voxels of that grid to RAS+ mm, in the same frame of reference. For images of labels,
+        which may not be mixed. Raises ``ValueError`` where this image has no affine or no axis z.
+        """
+        if self.affine is None or "z" not in self.meta.axes:
+            raise ValueError("the place of the image is unknown")
+        to = np.linalg.solve(self.affine, np.asarray(affine, np.float64))
+        x, y, z = shape
+        sizes = np.array(self.shape[:3])
+        plane = np.stack(np.meshgrid(np.arange(x), np.arange(y), indexing="ij"), axis=-1)
+        first = plane @ to[:3, :2].T + to[:3, 3]
+        out = np.zeros((x, y, z, *self.shape[3:]), self.meta.dtype)
+        for k in range(z):
+            # half-way points go to the higher index, the same one on every plane, within rounding of the affines
+            index = np.floor(first + k * to[:3, 2] + (0.5 + 1e-6)).astype(np.int64)
+            inside = np.all((index >= 0) & (index < sizes), axis=-1)
+            if not inside.any():
+                continue
+            wanted = index[inside]
+            low, high = wanted.min(axis=0), wanted.max(axis=0) + 1
+            box = self.digital([slice(int(a), int(b)) for a, b in zip(low, high, strict=True)])
+            out[:, :, k][inside] = box[tuple((wanted - low).T)]
+        return out
+
 
 @dataclass(frozen=True)
 class RecordingView:

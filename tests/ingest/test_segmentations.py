@@ -1,0 +1,143 @@
+"""Segmentations beside their source in one store: the link, the labels on the image's grid, and what is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import polars as pl
+import pytest
+from nibabel.processing import resample_from_to
+from typer.testing import CliRunner
+
+import harmonize as hz
+from converters.dicom_files import SERIES, save, write_series
+from converters.seg_files import by_highdicom, completed, seg_dataset
+from harmonize.cli import app
+from harmonize.ingest.identify import Policy
+from harmonize.ingest.privacy import ProjectKey
+from harmonize.maintain.verify import verify
+from harmonize.store import catalog
+from harmonize_schemas import Recipe
+from realdata import DATA, needs_data
+from stores import noise, recording, stream, write_signals
+
+KEY = ProjectKey(b"k" * 32)
+ROWS, COLUMNS, SLICES = 16, 20, 6
+ADDED = ("series", "frame_of_reference", "derived_from")
+
+
+def folder_of_both(folder: Path) -> np.ndarray:
+    """A series, its labels from slice 2 on (two segments, one slice left out), and the labels of another series."""
+    planes = np.zeros((SLICES, ROWS, COLUMNS), np.int16)
+    labels = np.zeros(planes.shape, np.uint8)
+    labels[2, 3:6, 4:9], labels[4, 10, 13], labels[5, 1:3, 1:3] = 1, 2, 1
+    planes[labels > 0] = 1000  # what is bright is labelled
+    write_series(folder / "scan", planes)
+    frames = [(100 + 2.5 * z, n, (labels[z] == n).astype(np.uint8)) for z in (5, 2, 4) for n in (1, 2)]
+    source = {"ReferencedSeriesSequence": seg_dataset(frames).ReferencedSeriesSequence}
+    source["ReferencedSeriesSequence"][0].SeriesInstanceUID = SERIES
+    save(seg_dataset(frames, SeriesInstanceUID=f"{SERIES}.9", **source), folder / "seg.dcm")
+    save(seg_dataset(frames, SeriesInstanceUID=f"{SERIES}.8"), folder / "of another.dcm")
+    return labels
+
+
+def convert(folder: Path, into: Path, **recipe: str) -> hz.Store:
+    hz.convert([folder], into=into, recipe=Recipe(dataset="scans", **recipe), key=KEY)
+    return hz.open(into)
+
+
+def test_labels_are_found_by_their_image_and_lie_on_its_grid(tmp_path):
+    labels = folder_of_both(tmp_path / "in")
+    store = convert(tmp_path / "in", tmp_path / "s.zarr")
+    (scan,) = store.recordings.filter(pl.col("modality") == "ct")["recording_id"]
+    assert store.recordings["modality"].value_counts().sort("modality").rows() == [("ct", 1), ("segmentation", 2)]
+    (own,) = store.segmentations_of(scan)["recording_id"]
+    assert store.segmentations_of(own).is_empty()
+    image, segmentation = store[scan].image, store[own].image
+    assert segmentation.shape == (COLUMNS, ROWS, 4)
+    found = segmentation.on_grid(image.affine, image.shape[:3])
+    np.testing.assert_array_equal(found, labels.T)
+    np.testing.assert_array_equal(found > 0, image.digital() == 1000)
+    assert [one.type.meaning for one in segmentation.meta.segments] == ["Liver", "Liver"]
+    report = verify(store, [tmp_path / "in"], Policy(Recipe(dataset="scans"), None, KEY))
+    assert (report.recordings, report.compared, len(report.findings)) == (3, 3, 0)
+
+
+def test_a_segmentation_of_another_frame_of_reference_is_not_of_the_image(tmp_path):
+    folder_of_both(tmp_path / "in")
+    write_series(tmp_path / "in" / "scan", np.zeros((SLICES, ROWS, COLUMNS), np.int16), FrameOfReferenceUID="1.2.3")
+    store = convert(tmp_path / "in", tmp_path / "s.zarr")
+    (scan,) = store.recordings.filter(pl.col("modality") == "ct")["recording_id"]
+    assert store.segmentations_of(scan).is_empty()
+
+
+def test_the_link_is_a_pseudonym(tmp_path):
+    folder_of_both(tmp_path / "in")
+    store = convert(tmp_path / "in", tmp_path / "s.zarr")
+    texts = [
+        str(store.recordings.to_dicts()),
+        *(store[name].meta.model_dump_json() for name in store.recordings["recording_id"]),
+    ]
+    assert not any(uid in text for text in texts for uid in (SERIES, "498.3", "498.77", "planted"))
+    assert store.recordings["series"].str.starts_with("series-").all()
+    again = convert(tmp_path / "in", tmp_path / "again.zarr", privacy="keep", privacy_statement="published")
+    assert SERIES in again.recordings["series"].to_list()
+
+
+def test_show_says_what_segments_are(tmp_path, own_key):
+    folder_of_both(tmp_path / "in")
+    store = convert(tmp_path / "in", tmp_path / "s.zarr")
+    name = store.recordings.filter(pl.col("modality") == "segmentation")["recording_id"][0]
+    shown = CliRunner().invoke(app, ["show", str(tmp_path / "s.zarr"), name]).output
+    assert "segment 2: Liver (SCT:10200004); Anatomical Structure (SCT:91723000); MANUAL" in shown
+
+
+@needs_data
+@pytest.mark.parametrize("other", ["generic/anatomical/002_non_isotropic", "siemens/anatomical/001"])
+def test_the_nearest_label_is_nibabels(tmp_path, other):
+    """Labels of an oblique series on the grid of another, coarser and turned."""
+    source = [completed(path) for path in sorted((DATA / "dicom/hitachi/anatomical/001").iterdir())]
+    labels = np.random.default_rng(0).integers(1, 3, (4, 64, 64)).astype(np.uint8)
+    (tmp_path / "in").mkdir()
+    by_highdicom(source, labels, "BINARY").save_as(tmp_path / "in" / "x.dcm")
+    store = convert(tmp_path / "in", tmp_path / "s.zarr")
+    image = store[store.recordings["recording_id"][0]].image
+    turned = nib.load(DATA / f"dicom/{other}_ground_truth.nii.gz").affine[:3, :3] * 2.5
+    grid = np.eye(4)
+    grid[:3, :3] = turned
+    centre = image.affine @ [31.3, 30.1, 1.6, 1]
+    shape = (20, 21, 22)
+    grid[:3, 3] = centre[:3] - turned @ (np.array(shape) / 2)
+    # with a rim of zeros: scipy has no half voxels outside the outermost centres
+    rim = image.affine @ np.array([[1, 0, 0, -1], [0, 1, 0, -1], [0, 0, 1, -1], [0, 0, 0, 1]])
+    judge = resample_from_to(nib.Nifti1Image(np.pad(image.digital(), 1), rim), (shape, grid), order=0, cval=0)
+    found = image.on_grid(grid, shape)
+    expected = np.asarray(judge.dataobj)
+    assert np.count_nonzero(expected) > 100
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_a_store_made_before_the_link_opens_and_goes_on(tmp_path, monkeypatch):
+    root = tmp_path / "s.zarr"
+    now = catalog.TABLES["recordings"]
+    with monkeypatch.context() as then:
+        then.setitem(catalog.TABLES, "recordings", {k: v for k, v in now.items() if k not in ADDED})
+        write = catalog._frame
+        then.setattr(
+            catalog,
+            "_frame",
+            lambda table, rows: write(table, [{k: v for k, v in r.items() if k not in ADDED} for r in rows]),
+        )
+        write_signals(root, [(recording("a", [stream(50)]), noise((2, 50)))])
+        assert not set(ADDED) & set(catalog.table_at(root, "recordings").to_pyarrow_table().column_names)
+    before = hz.open(root)
+    assert before.recordings.columns == list(now)
+    assert before.recordings.select(ADDED).null_count().row(0) == (1, 1, 1)
+    assert before.segmentations_of("test/a").is_empty()
+    write_signals(root, [(recording("b", [stream(9)]), noise((2, 9)))])
+    after = hz.open(root)
+    assert after.recordings.sort("recording_id")["derived_from"].to_list() == [None, []]
+    assert after["test/a"].signals["eeg"].shape == (2, 50)
+    assert len(hz.open(root, version=before.version)) == 1
