@@ -117,20 +117,21 @@ class ImageView:
             raise ValueError("the place of the image is unknown")
         to = np.linalg.solve(self.affine, np.asarray(affine, np.float64))
         x, y, z = shape
-        sizes = np.array(self.shape[:3])
-        plane = np.stack(np.meshgrid(np.arange(x), np.arange(y), indexing="ij"), axis=-1)
-        first = plane @ to[:3, :2].T + to[:3, 3]
         out = np.zeros((x, y, z, *self.shape[3:]), self.meta.dtype)
+        corners = np.array([(i, j, k, 1) for i in (0, x - 1) for j in (0, y - 1) for k in (0, z - 1)]) @ to.T
+        low, high = np.floor(corners.min(axis=0)[:3]) - 1, np.ceil(corners.max(axis=0)[:3]) + 2
+        start = np.clip(low, 0, self.shape[:3]).astype(np.int64)
+        stop = np.clip(high, 0, self.shape[:3]).astype(np.int64)
+        if np.any(stop <= start):
+            return out
+        box = self.digital([slice(int(a), int(b)) for a, b in zip(start, stop, strict=True)])
+        plane = np.stack(np.meshgrid(np.arange(x), np.arange(y), indexing="ij"), axis=-1)
+        first = plane @ to[:3, :2].T + to[:3, 3] - start
         for k in range(z):
-            # half-way points go to the higher index, the same one on every plane, within rounding of the affines
+            # half-way points go to the higher index, whatever the affines' rounding
             index = np.floor(first + k * to[:3, 2] + (0.5 + 1e-6)).astype(np.int64)
-            inside = np.all((index >= 0) & (index < sizes), axis=-1)
-            if not inside.any():
-                continue
-            wanted = index[inside]
-            low, high = wanted.min(axis=0), wanted.max(axis=0) + 1
-            box = self.digital([slice(int(a), int(b)) for a, b in zip(low, high, strict=True)])
-            out[:, :, k][inside] = box[tuple((wanted - low).T)]
+            inside = np.all((index >= 0) & (index < box.shape[:3]), axis=-1)
+            out[:, :, k][inside] = box[tuple(index[inside].T)]
         return out
 
 

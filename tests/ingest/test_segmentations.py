@@ -7,7 +7,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import polars as pl
+import pydicom
 import pytest
+import torch
 from nibabel.processing import resample_from_to
 from typer.testing import CliRunner
 
@@ -15,10 +17,12 @@ import harmonize as hz
 from converters.dicom_files import SERIES, save, write_series
 from converters.seg_files import by_highdicom, completed, seg_dataset
 from harmonize.cli import app
+from harmonize.data import PatchDataset
 from harmonize.ingest.identify import Policy
 from harmonize.ingest.privacy import ProjectKey
 from harmonize.maintain.verify import verify
 from harmonize.store import catalog
+from harmonize.store.views import ImageView
 from harmonize_schemas import Recipe
 from realdata import DATA, needs_data
 from stores import noise, recording, stream, write_signals
@@ -48,13 +52,21 @@ def convert(folder: Path, into: Path, **recipe: str) -> hz.Store:
     return hz.open(into)
 
 
+def rimmed(image: ImageView) -> nib.Nifti1Image:
+    """With a rim of zeros: scipy knows no half voxels outside the outermost centres."""
+    affine = image.affine @ np.array([[1, 0, 0, -1], [0, 1, 0, -1], [0, 0, 1, -1], [0, 0, 0, 1]])
+    return nib.Nifti1Image(np.pad(image.digital(), 1), affine)
+
+
 def test_labels_are_found_by_their_image_and_lie_on_its_grid(tmp_path):
     labels = folder_of_both(tmp_path / "in")
     store = convert(tmp_path / "in", tmp_path / "s.zarr")
     (scan,) = store.recordings.filter(pl.col("modality") == "ct")["recording_id"]
     assert store.recordings["modality"].value_counts().sort("modality").rows() == [("ct", 1), ("segmentation", 2)]
-    (own,) = store.segmentations_of(scan)["recording_id"]
-    assert store.segmentations_of(own).is_empty()
+    (own,) = store.segmentations_of(scan)
+    assert store.segmentations_of(own) == []
+    with pytest.raises(KeyError):
+        store.segmentations_of("no/such")
     image, segmentation = store[scan].image, store[own].image
     assert segmentation.shape == (COLUMNS, ROWS, 4)
     found = segmentation.on_grid(image.affine, image.shape[:3])
@@ -70,7 +82,7 @@ def test_a_segmentation_of_another_frame_of_reference_is_not_of_the_image(tmp_pa
     write_series(tmp_path / "in" / "scan", np.zeros((SLICES, ROWS, COLUMNS), np.int16), FrameOfReferenceUID="1.2.3")
     store = convert(tmp_path / "in", tmp_path / "s.zarr")
     (scan,) = store.recordings.filter(pl.col("modality") == "ct")["recording_id"]
-    assert store.segmentations_of(scan).is_empty()
+    assert store.segmentations_of(scan) == []
 
 
 def test_the_link_is_a_pseudonym(tmp_path):
@@ -84,6 +96,54 @@ def test_the_link_is_a_pseudonym(tmp_path):
     assert store.recordings["series"].str.starts_with("series-").all()
     again = convert(tmp_path / "in", tmp_path / "again.zarr", privacy="keep", privacy_statement="published")
     assert SERIES in again.recordings["series"].to_list()
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{}, {"orientation": "LPI"}, {"spacing": (1.5, None, 2.6), "orientation": "SAR"}],
+    ids=["as stored", "turned", "resampled"],
+)
+def test_patches_bring_their_labels(tmp_path, how):
+    folder_of_both(tmp_path / "in")
+    store = convert(tmp_path / "in", tmp_path / "s.zarr")
+    (scan,) = store.recordings.filter(pl.col("modality") == "ct")["recording_id"]
+    (own,) = store.segmentations_of(scan)
+    ds = PatchDataset(store, (5, 4, 3), labels="modality = 'segmentation'", interpolation="nearest", **how)
+    segmentation = rimmed(store[own].image)
+    total = 0  # spacings are such that no voxel lies half-way between two
+    for sample in ds.__getitems__(range(len(ds))):
+        assert sample["recording_id"] == scan
+        judge = resample_from_to(segmentation, ((5, 4, 3), sample["affine"].numpy()), order=0, cval=0)
+        assert torch.equal(sample["labels"], torch.from_numpy(np.asarray(judge.dataobj).astype(np.int32)))
+        if not how.get("spacing"):  # what is bright is labelled
+            assert torch.equal(sample["image"][0] == 1000 - 1024, sample["labels"] > 0)
+        total += int((sample["labels"] > 0).sum())
+    assert total >= 15
+    assert ds.codes_of("modality").names == ("ct",)
+    planes = PatchDataset(store, (5, 4), labels="modality = 'segmentation'")
+    assert planes[0]["labels"].shape == (5, 4)
+    assert planes.fingerprint() != PatchDataset(store, (5, 4), where="modality = 'ct'").fingerprint()
+
+
+def test_images_with_several_segmentations_or_none_by_label_are_refused(tmp_path):
+    folder_of_both(tmp_path / "in")
+    source = pydicom.dcmread(tmp_path / "in" / "seg.dcm").ReferencedSeriesSequence
+    first = np.ones((ROWS, COLUMNS), np.uint8)
+    both = seg_dataset(
+        [(100.0, n, first) for n in (1, 2)],
+        ReferencedSeriesSequence=source,
+        ManufacturerModelName="Two",
+        SeriesInstanceUID=f"{SERIES}.7",
+    )
+    save(both, tmp_path / "in" / "overlapping.dcm")
+    store = convert(tmp_path / "in", tmp_path / "s.zarr")
+    with pytest.raises(ValueError, match="several segmentations"):
+        PatchDataset(store, (5, 4, 3), labels="modality = 'segmentation'")
+    with pytest.raises(ValueError, match="no voxel has one label"):
+        PatchDataset(store, (5, 4, 3), labels="device_model = 'Two'")
+    assert len(PatchDataset(store, (5, 4, 3), labels="device_model != 'Two'")) > 0
+    with pytest.raises(ValueError, match="no image"):
+        PatchDataset(store, (5, 4, 3), labels="device_model = 'Three'")
 
 
 def test_show_says_what_segments_are(tmp_path, own_key):
@@ -110,9 +170,7 @@ def test_the_nearest_label_is_nibabels(tmp_path, other):
     centre = image.affine @ [31.3, 30.1, 1.6, 1]
     shape = (20, 21, 22)
     grid[:3, 3] = centre[:3] - turned @ (np.array(shape) / 2)
-    # with a rim of zeros: scipy has no half voxels outside the outermost centres
-    rim = image.affine @ np.array([[1, 0, 0, -1], [0, 1, 0, -1], [0, 0, 1, -1], [0, 0, 0, 1]])
-    judge = resample_from_to(nib.Nifti1Image(np.pad(image.digital(), 1), rim), (shape, grid), order=0, cval=0)
+    judge = resample_from_to(rimmed(image), (shape, grid), order=0, cval=0)
     found = image.on_grid(grid, shape)
     expected = np.asarray(judge.dataobj)
     assert np.count_nonzero(expected) > 100
@@ -135,7 +193,7 @@ def test_a_store_made_before_the_link_opens_and_goes_on(tmp_path, monkeypatch):
     before = hz.open(root)
     assert before.recordings.columns == list(now)
     assert before.recordings.select(ADDED).null_count().row(0) == (1, 1, 1)
-    assert before.segmentations_of("test/a").is_empty()
+    assert before.segmentations_of("test/a") == []
     write_signals(root, [(recording("b", [stream(9)]), noise((2, 9)))])
     after = hz.open(root)
     assert after.recordings.sort("recording_id")["derived_from"].to_list() == [None, []]
