@@ -40,7 +40,8 @@ def test_i02_every_series_that_we_convert_has_the_voxels_and_places_of_the_judge
     for result in read:
         wrong = {(judge, one.aspect) for judge, one in result.differences}
         assert {aspect for _, aspect in wrong} <= {"geometry"}, result.name
-        assert not wrong or "`single_slice_spacing`" in result.ours, result.name
+        # Those that the page explains: no step is known, and a header that rounds to 0.001 mm.
+        assert not wrong or result.name in ("ge/anatomical/001_single_slice", "ge/dti/002")
 
 
 def test_i06_every_file_of_pydicom_that_we_convert_has_its_pixels() -> None:

@@ -207,3 +207,11 @@ def lenient_text(header: Dataset, name: str, pattern: str = r"[^\x00-\x1f\x7f]{1
     except ConversionError:
         return None
     return found if found is not None and re.fullmatch(pattern, found) else None
+
+
+def lenient_texts(header: Dataset, tag: str) -> tuple[str, ...]:
+    """The texts of an element; one of their own for what cannot be read, so that a series stays together."""
+    try:
+        return texts(header, tag)
+    except ConversionError:
+        return ("\0",)

@@ -1,4 +1,5 @@
-"""Diffusion weighting in private elements, where makers wrote it before the standard had elements of its own.
+"""Private elements: diffusion weighting, which makers wrote before the standard had elements of its own, and Philips'
+scale slope.
 
 Siemens: "SIEMENS MR HEADER", else the CSA header; directions in patient coordinates. Philips: its conformance
 statements; the same. GE: b-value and direction as dcm2niix (GE/README.md) and the NA-MIC wiki describe them; the
@@ -21,10 +22,11 @@ SIEMENS, _GE = "SIEMENS MR HEADER", ("GEMS_ACQU_01", "GEMS_PARM_01")
 _CREATORS = (0x00190010, 0x00290010, 0x00430010, 0x20010010, 0x20050010)
 _SIEMENS_B, _SIEMENS_DIRECTION, _CSA = 0x0019100C, 0x0019100E, 0x00291010
 _PHILIPS_B, _PHILIPS_DIRECTION = 0x20011003, (0x200510B0, 0x200510B1, 0x200510B2)
+_PHILIPS, _PHILIPS_SCALE = "Philips MR Imaging DD 001", 0x2005100E
 _GE_B, _GE_DIRECTION = 0x00431039, (0x001910BB, 0x001910BC, 0x001910BD)
 TAGS = (
     *_CREATORS,
-    *(_SIEMENS_B, _SIEMENS_DIRECTION, _CSA, _PHILIPS_B, *_PHILIPS_DIRECTION, _GE_B, *_GE_DIRECTION),
+    *(_SIEMENS_B, _SIEMENS_DIRECTION, _CSA, _PHILIPS_B, *_PHILIPS_DIRECTION, _PHILIPS_SCALE, _GE_B, *_GE_DIRECTION),
     *("Manufacturer", "InPlanePhaseEncodingDirection", "PatientPosition"),
 )
 _GE_MARK = 1_000_000_000
@@ -79,13 +81,19 @@ def weighting(header: Dataset) -> tuple[float | None, tuple[float, ...]]:
     if found := private_numbers(header, _SIEMENS_B, SIEMENS):
         return _checked(found[0]), private_numbers(header, _SIEMENS_DIRECTION, SIEMENS)
     if found := private_numbers(header, _PHILIPS_B, "Philips Imaging DD 001"):
-        return _checked(found[0]), _joined(header, _PHILIPS_DIRECTION, "Philips MR Imaging DD 001")
+        return _checked(found[0]), _joined(header, _PHILIPS_DIRECTION, _PHILIPS)
     if found := private_numbers(header, _GE_B, "GEMS_PARM_01"):
         return _checked(found[0] - _GE_MARK if found[0] >= _GE_MARK else found[0]), _ge_direction(header)
     csa = csa_numbers(header)
     if found := csa.get("B_value", ()):
         return _checked(found[0]), csa.get("DiffusionGradientDirection", ())
     return None, ()
+
+
+def scale_slope(header: Dataset) -> float | None:
+    """The scale slope of Philips, None where there is none. Raises ``ConversionError``."""
+    found = private_numbers(header, _PHILIPS_SCALE, _PHILIPS)
+    return found[0] if found and 0 < found[0] < math.inf else None
 
 
 def _joined(header: Dataset, tags: tuple[int, ...], maker: str) -> tuple[float, ...]:

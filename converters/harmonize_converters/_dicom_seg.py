@@ -6,8 +6,8 @@ Frames may come in any order, several at one position (one a segment), and none 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,15 +15,15 @@ from pydantic import ValidationError
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import SegmentationStorage
 
-from harmonize_converters import _dicom_frames, _dicom_pixels, _dicom_risks
+from harmonize_converters import _dicom_frames, _dicom_pixels, _dicom_risks, _dicom_subject
 from harmonize_converters._dicom_codes import concepts
 from harmonize_converters._dicom_frames import frame_headers, has_groups
-from harmonize_converters._dicom_header import items, lenient_text, number, text, value_of, whole
+from harmonize_converters._dicom_header import items, lenient_text, number, read_dataset, text, value_of, whole
 from harmonize_converters._dicom_pixels import PixelFormat, pixel_format
 from harmonize_converters._dicom_planes import PlaneFiles
 from harmonize_converters._dicom_slice import Place, place_of, sop_class_of
 from harmonize_converters._dicom_volume import check_places
-from harmonize_converters.contract import ConversionError, SourceFiles
+from harmonize_converters.contract import Block, ConversionError, Described, Description, SourceFiles
 from harmonize_converters.geometry import Stack, plane_normal, same_positions, stack, with_gaps
 from harmonize_schemas import CodedConcept, Image, ImageSegment
 
@@ -38,6 +38,9 @@ TAGS: tuple[str | int, ...] = (
 _BITS = {"BINARY": (1,), "FRACTIONAL": (8,), "LABELMAP": (8, 16)}
 _ALGORITHMS = "AUTOMATIC|SEMIAUTOMATIC|MANUAL"
 Values = Literal["label", "mask", "probability", "occupancy"]
+
+
+_READ_TAGS = tuple(dict.fromkeys((*TAGS, *_dicom_subject.TAGS, *_dicom_subject.RECIPE_TAGS)))
 
 
 class SegmentFrame(NamedTuple):
@@ -60,17 +63,48 @@ class Segmentation:
     flags: tuple[str, ...]
 
 
+def describe(source: SourceFiles) -> Described:
+    """As ``Converter.describe``. Pixels are looked at only where the header does not tell whether segments overlap."""
+    one = _opened(source)
+    header = one.header
+    description = Description(
+        format="DICOM",
+        modality="segmentation",
+        image=one.image,
+        acquisition=_dicom_subject.acquisition(header),
+        demographics=_dicom_subject.demographics(header),
+        flags=one.flags,
+        transfer_syntax=one.pixels.transfer_syntax,
+        libraries=_dicom_pixels.libraries(one.pixels.transfer_syntax),
+    )
+    # It was made from an acquisition, and is none itself: it has no start.
+    identity = replace(_dicom_subject.identity(header), start=None, derived_from=_source_series(header))
+    return Described(description, identity, _dicom_subject.recipe_texts(header))
+
+
+def read(source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
+    """As ``Converter.read``: planes in the order c, z, one frame of the file in memory at a time."""
+    image = description.image
+    one = _opened(source, None if image is None else image.segment_values)
+    if one.image != image:
+        raise ConversionError("source_changed")
+    at_once = max(1, block_bytes // (one.pixels.rows * one.pixels.columns * np.dtype(image.dtype).itemsize))
+    with PlaneFiles(source.files) as files:
+        planes = _planes(one, files)
+        for start in range(0, image.n_planes, at_once):
+            yield Block(None, start, np.stack(list(islice(planes, at_once))))
+
+
 def is_segmentation(header: FileDataset) -> bool:
     """Whether a file is an object of this kind."""
     return sop_class_of(header) in SOP_CLASSES
 
 
-def segmentation_of(source: SourceFiles, header: FileDataset, values: Values | None = None) -> Segmentation:
-    """Put the frames of a file in order (``header``: its elements ``TAGS``).
-
-    ``values`` is what the voxels say, where it is known already. Otherwise, where the header does not tell whether
-    segments overlap, the pixels of all slices with several frames are looked at. Raises ``ConversionError``.
-    """
+def _opened(source: SourceFiles, values: Values | None = None) -> Segmentation:
+    """The frames of a file in order. ``values`` is what the voxels say, where that is known already."""
+    if source.primary.size == 0:
+        raise ConversionError("empty_file")
+    header = read_dataset(source.primary.path, _READ_TAGS)
     if not is_segmentation(header):
         raise ConversionError("source_changed")
     if value_of(header, "ConcatenationUID") is not None or len(source.files) > 1:
@@ -115,8 +149,8 @@ def segmentation_of(source: SourceFiles, header: FileDataset, values: Values | N
     return Segmentation(header, pixels, image, layers, most, flags)
 
 
-def planes_of(one: Segmentation, files: PlaneFiles) -> Iterator[np.ndarray]:
-    """The planes (rows, columns) in the order c, z, one frame in memory at a time. Raises ``ConversionError``."""
+def _planes(one: Segmentation, files: PlaneFiles) -> Iterator[np.ndarray]:
+    """The planes (rows, columns) in the order c, z."""
     if one.image.segment_values == "label":
         known = np.array([0, *(segment.number for segment in one.image.segments)])
         for layer in one.layers:
@@ -127,7 +161,7 @@ def planes_of(one: Segmentation, files: PlaneFiles) -> Iterator[np.ndarray]:
             yield _channel(one, next((f.frame for f in layer if f.segment == segment.number), None), files)
 
 
-def source_series(header: FileDataset) -> tuple[str, ...]:
+def _source_series(header: FileDataset) -> tuple[str, ...]:
     """SeriesInstanceUID of the series that it was made from (PS3.3 C.12.4.1)."""
     try:
         found = [lenient_text(item, "SeriesInstanceUID") for item in items(header, "ReferencedSeriesSequence")]

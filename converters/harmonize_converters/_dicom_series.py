@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 
 from harmonize_converters import _dicom_frames
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
-from harmonize_converters._dicom_header import numbers, read_dataset, texts
+from harmonize_converters._dicom_header import lenient_texts, numbers, read_dataset
 from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
 from harmonize_converters._dicom_seg import is_segmentation
 from harmonize_converters._dicom_slice import is_directory, is_planar
@@ -89,14 +89,6 @@ def series_sources(name: str, files: Sequence[FoundFile]) -> list[SourceFiles]:
     return sources
 
 
-def lenient_texts(header: Dataset, tag: str) -> tuple[str, ...]:
-    """The texts of an element; one of their own for what cannot be read, so that a series stays together."""
-    try:
-        return texts(header, tag)
-    except ConversionError:
-        return ("\0",)
-
-
 def _members(files: Sequence[FoundFile]) -> list[str | None]:
     """The volumes within multi-frame files; one, which says why, for files that cannot be read."""
     try:
@@ -116,9 +108,9 @@ def _across_folders(series: Mapping[_Series, list[_Found]]) -> dict[_Series, lis
         folders.setdefault(tuple(rest), []).append(folder)
     joined: dict[_Series, list[_Found]] = {}
     for rest_, names in folders.items():
-        every = sorted((one for name in names for one in series[(name, *rest_)]), key=lambda one: one.file.key)
-        if len(names) > 1 and (above := _above(names)) and _one_stack(every):
-            joined[(above, *rest_)] = every
+        parts = [series[(name, *rest_)] for name in names]
+        if len(names) > 1 and (above := _above(names)) and _one_stack(parts):
+            joined[(above, *rest_)] = sorted((one for part in parts for one in part), key=lambda one: one.file.key)
         else:
             joined |= {(name, *rest_): series[(name, *rest_)] for name in names}
     return joined
@@ -130,11 +122,12 @@ def _above(folders: Sequence[str]) -> str:
     return "/".join(part[0] for part in takewhile(lambda part: len(set(part)) == 1, parts))
 
 
-def _one_stack(found: Sequence[_Found]) -> bool:
-    orientations, positions = [one.orientation for one in found], [one.position for one in found]
-    if None in positions or orientations[0] is None or len(set(clusters(orientations))) > 1:
+def _one_stack(parts: Sequence[Sequence[_Found]]) -> bool:
+    orientations = [one.orientation for part in parts for one in part]
+    positions = [[one.position for one in part if one.position is not None] for part in parts]
+    if orientations[0] is None or len(set(clusters(orientations))) > 1 or sum(map(len, positions)) < len(orientations):
         return False
-    return is_one_stack([one for one in positions if one is not None], orientations[0])
+    return is_one_stack(positions, orientations[0])
 
 
 def _position(header: Dataset) -> tuple[float, ...] | None:

@@ -22,7 +22,7 @@ from harmonize_converters._dicom_color import GREY
 from harmonize_converters._dicom_frames import has_groups, n_frames
 from harmonize_converters._dicom_header import meta_uid, number, numbers, text, texts, uid, value_of, whole
 from harmonize_converters._dicom_pixels import PixelFormat, pixel_format
-from harmonize_converters._dicom_private import weighting
+from harmonize_converters._dicom_private import scale_slope, weighting
 from harmonize_converters._dicom_risks import is_capture
 from harmonize_converters._dicom_spacing import PlaneSpacing, plane_spacing
 from harmonize_converters.contract import ConversionError
@@ -37,6 +37,7 @@ _OWN_TAGS: tuple[str | int, ...] = (
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "DiffusionBValue"),
     *("DiffusionGradientOrientation", "DiffusionDirectionality", *_dicom_private.TAGS),
     *("TemporalResolution", "MRAcquisitionType", "ScanningSequence", "EchoPlanarPulseSequence"),
+    "InstanceNumber",
 )
 TAGS = (*_OWN_TAGS, *TIME_TAGS, *_dicom_pixels.TAGS, *_dicom_subject.TAGS)
 _PLACE = ("ImageOrientationPatient", "ImagePositionPatient")
@@ -98,8 +99,9 @@ class Slice:
     """One plane: ``frame`` of its file (from 0), and what must agree or vary along with its place.
 
     ``place`` is None for a single image without one, and for the frames of a cine object, which follow each other in
-    time. ``tile`` is None
-    where the frame is the slice; ``pixels`` is the slice's format, not the frame's.
+    time. ``tile`` is None where the frame is the slice; ``pixels`` is the slice's format, not the frame's. ``number``
+    is InstanceNumber where a sequence images the same places again and again in time, None for all else.
+    ``scale_slope`` is Philips' (2005,100E).
     """
 
     frame: int
@@ -111,6 +113,8 @@ class Slice:
     pixels: PixelFormat
     meaning: Meaning
     start: datetime | None
+    number: int | None = None
+    scale_slope: float | None = None
     tile: Tile | None = None
 
 
@@ -215,6 +219,19 @@ def _slice(header: Dataset, pixels: PixelFormat, frame: int, place: Place | None
             time_step_s=_time_step(header),
         ),
         start=_dicom_subject.start(header),
+        number=whole(header, "InstanceNumber") if _is_repeated(header) else None,
+        scale_slope=scale_slope(header) if text(header, "Modality") == "MR" else None,
+    )
+
+
+def _is_repeated(header: Dataset) -> bool:
+    """Original slices of an echo-planar sequence: what differs between those at one place is when they were taken
+    (fMRI, diffusion, perfusion)."""
+    return (
+        text(header, "Modality") == "MR"
+        and not has_groups(header)
+        and texts(header, "ImageType")[:1] == ("ORIGINAL",)
+        and "EP" in texts(header, "ScanningSequence")
     )
 
 

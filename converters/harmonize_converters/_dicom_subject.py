@@ -7,7 +7,7 @@ from datetime import date, datetime, time
 
 from pydicom.dataset import Dataset
 
-from harmonize_converters._dicom_header import lenient_number, lenient_text
+from harmonize_converters._dicom_header import lenient_number, lenient_text, lenient_texts
 from harmonize_converters._fields import calendar_date, pooled_age, whole_years
 from harmonize_converters.contract import Identity
 from harmonize_schemas import Acquisition, Demographics
@@ -80,8 +80,8 @@ def _age(header: Dataset) -> float | None:
     if stated:
         years = int(stated[:3]) / _DAYS[stated[3]]
         return round(years, 2) if years <= 120 else None
-    born = _date(lenient_text(header, "PatientBirthDate"))
-    at = _date(lenient_text(header, "StudyDate"))
+    born = day(lenient_text(header, "PatientBirthDate"))
+    at = day(lenient_text(header, "StudyDate"))
     return whole_years(born, at) if born and at else None
 
 
@@ -98,33 +98,39 @@ def identity(header: Dataset) -> Identity:
     )
 
 
+def recipe_texts(header: Dataset) -> dict[str, str]:
+    """The texts of ``RECIPE_TAGS`` that are there."""
+    named = {tag: "\\".join(lenient_texts(header, tag)) for tag in RECIPE_TAGS}
+    return {tag: text for tag, text in named.items() if text.strip("\0")}
+
+
 def start(header: Dataset) -> datetime | None:
     """When the acquisition began, in the device's local time; date and time of one kind only."""
     if both := moment(header, "AcquisitionDateTime"):
         return both
     for kind in ("Acquisition", "Content", "Series", "Study"):
-        day = _date(lenient_text(header, f"{kind}Date"))
-        at = _time(lenient_text(header, f"{kind}Time"))
-        if day and at:
-            return datetime.combine(day, at)
+        on = day(lenient_text(header, f"{kind}Date"))
+        at = clock(lenient_text(header, f"{kind}Time"))
+        if on and at:
+            return datetime.combine(on, at)
     return None
 
 
 def moment(header: Dataset, name: str) -> datetime | None:
     """A DT element, to the second at least; its zone is dropped."""
     both = lenient_text(header, name, r"\d{14}.*")
-    day = _date(both[:8]) if both else None
-    at = _time(re.sub(r"[+-]\d{4}$", "", both[8:])) if both else None
-    return datetime.combine(day, at) if day and at else None
+    on = day(both[:8]) if both else None
+    at = clock(re.sub(r"[+-]\d{4}$", "", both[8:])) if both else None
+    return datetime.combine(on, at) if on and at else None
 
 
-def _date(text: str | None) -> date | None:
+def day(text: str | None) -> date | None:
     """A DA value; ``2004.01.19`` is its form before 1993 (PS3.5 6.2)."""
     found = re.fullmatch(r"(\d{4})\.?(\d\d)\.?(\d\d)", text or "", re.ASCII)
     return calendar_date(int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
-def _time(text: str | None) -> time | None:
+def clock(text: str | None) -> time | None:
     """A TM value, ``HHMM`` at least; a leap second is read as the second before it."""
     found = re.fullmatch(r"(\d\d):?(\d\d)(?::?(\d\d)(?:\.(\d{1,6}))?)?", text or "", re.ASCII)
     if not found or int(found[1]) > 23 or int(found[2]) > 59 or int(found[3] or 0) > 60:

@@ -70,13 +70,12 @@ def assemble(slices: Sequence[Slice], same: Same) -> Volume:
     head = stack(positions[:1], lead.orientation, lead.pixel_spacing)
     normal = np.cross(lead.orientation[:3], lead.orientation[3:])
     at = same_positions(positions, normal / np.linalg.norm(normal))
-    planes, n_times, step, dropped = _in_time(slices, at, same)
+    planes, n_times, step, flags = _in_time(slices, at, same)
     n_places = len(at)
     geometry = head
     if n_places > 1 or lead.between is not None:
         geometry = stack(positions[planes[:n_places]], lead.orientation, lead.pixel_spacing, lead.between)
     ordered = tuple(planes[t * n_places + k] for t in range(n_times) for k in geometry.order)
-    flags = ("duplicate_slices_dropped",) if dropped else ()
     return Volume(ordered, n_times, step, geometry, flags)
 
 
@@ -129,15 +128,18 @@ def check_places(first: Place, other: Place) -> None:
         raise ConversionError("inconsistent_series", "The slices differ in pixel spacing.")
 
 
-def _in_time(slices: Sequence[Slice], places: list[list[int]], same: Same) -> tuple[list[int], int, float | None, bool]:
-    """Slice indices in the order time, place; the number of times, the step in seconds, drops.
+def _in_time(
+    slices: Sequence[Slice], places: list[list[int]], same: Same
+) -> tuple[list[int], int, float | None, tuple[str, ...]]:
+    """Slice indices in the order time, place; the number of times, the step in seconds, flags.
 
-    What tells times apart is the first of: a time tag, the diffusion weighting, a time tag with the weighting.
+    What tells times apart is the first of: a time tag, the diffusion weighting, a time tag with the weighting; of
+    volumes acquired again and again, the instance number (``_by_number``).
     """
     weightings = {(s.diffusion.b_value, s.diffusion.direction) for s in slices}
     if all(len(place) == 1 for place in places):
         _check_weighting(len(weightings) == 1)
-        return [place[0] for place in places], 1, None, False
+        return [place[0] for place in places], 1, None, ()
     tags = range(len(TIME_TAGS))
     candidates: list[tuple[int | None, bool]] = [(tag, False) for tag in tags]
     if len(weightings) > 1:
@@ -150,14 +152,39 @@ def _in_time(slices: Sequence[Slice], places: list[list[int]], same: Same) -> tu
         planes = [cell[0] for row in rows for cell in row]
         times = sorted({time for s in slices if (time := s.times[tag]) is not None}) if tag is not None else []
         step = None if weighted or tag is None else _step(TIME_TAGS[tag], times, slices[0].meaning.time_step_s)
-        return planes, len(rows), step, len(planes) < len(slices)
+        return planes, len(rows), step, ("duplicate_slices_dropped",) if len(planes) < len(slices) else ()
     if all(_one(slices, place, same) for place in places):
         _check_weighting(len(weightings) == 1)
-        return [place[0] for place in places], 1, None, True
+        return [place[0] for place in places], 1, None, ("duplicate_slices_dropped",)
+    numbered = _by_number(slices, places)
+    if numbered and (rows := _cells(slices, places, numbered, same)):
+        planes = [cell[0] for row in rows for cell in row]
+        firsts = [min(slices[cell[0]].number or 0 for cell in row) for row in rows]
+        even = len({b - a for a, b in pairwise(firsts)}) == 1
+        flags = ("duplicate_slices_dropped",) if len(planes) < len(slices) else ()
+        step = slices[0].meaning.time_step_s if even else None
+        return planes, len(rows), step, (*flags, "times_by_instance_number")
     repeated = sum(len(place) > 1 for place in places)
     raise ConversionError(
         "conflicting_slices", f"{repeated} of {len(places)} positions, and no tag that tells their slices apart."
     )
+
+
+def _by_number(slices: Sequence[Slice], places: list[list[int]]) -> list[tuple[float, ...] | None] | None:
+    """Which time each slice is of, by its rank among the numbers at its place; None where not all numbers of one time
+    are before all of the next, or where repeating places is not all that the sequence does (``Slice.number``)."""
+    times: list[tuple[float, ...] | None] = [None] * len(slices)
+    spans: dict[int, list[int]] = {}
+    for place in places:
+        numbers = sorted({number for index in place if (number := slices[index].number) is not None})
+        for index in place:
+            number = slices[index].number
+            if number is None:
+                return None
+            times[index] = (float(numbers.index(number)),)
+            spans.setdefault(numbers.index(number), []).append(number)
+    ordered = [spans[time] for time in sorted(spans)]
+    return times if all(max(one) < min(other) for one, other in pairwise(ordered)) else None
 
 
 def _time_key(one: Slice, tag: int | None, weighted: bool) -> tuple[float, ...] | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,12 +21,11 @@ from harmonize_converters._dicom_frames import frame_headers, has_groups, n_fram
 from harmonize_converters._dicom_header import PREFIX, PREFIX_AT, read_dataset, whole
 from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
 from harmonize_converters._dicom_mosaic import COUNT, mosaic_slices
-from harmonize_converters._dicom_pixels import PixelFormat, libraries
+from harmonize_converters._dicom_pixels import libraries
 from harmonize_converters._dicom_planes import PlaneFiles
 from harmonize_converters._dicom_private import is_orphaned
 from harmonize_converters._dicom_risks import burned_in_risk, is_capture, recognizable_features
-from harmonize_converters._dicom_seg import Segmentation, Values, planes_of, segmentation_of, source_series
-from harmonize_converters._dicom_series import SEGMENTATION, lenient_texts, series_sources
+from harmonize_converters._dicom_series import SEGMENTATION, series_sources
 from harmonize_converters._dicom_slice import (
     TAGS,
     Slice,
@@ -38,6 +36,8 @@ from harmonize_converters._dicom_slice import (
     planar_slices,
     slice_of,
 )
+from harmonize_converters._dicom_tracer import TAGS as TRACER_TAGS
+from harmonize_converters._dicom_tracer import tracer
 from harmonize_converters._dicom_volume import Volume, assemble, b_values, b_vectors
 from harmonize_converters.contract import (
     Block,
@@ -53,9 +53,8 @@ from harmonize_schemas import Image
 
 _CONCATENATION = ("ConcatenationUID", "InConcatenationTotalNumber")
 _READ_TAGS: tuple[str | int, ...] = tuple(
-    dict.fromkeys((*TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS, COUNT))
+    dict.fromkeys((*TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS, *TRACER_TAGS, COUNT))
 )
-_SEGMENTATION_TAGS = tuple(dict.fromkeys((*_dicom_seg.TAGS, *_dicom_subject.TAGS, *_dicom_subject.RECIPE_TAGS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,27 +83,34 @@ class DicomConverter:
         return series_sources(self.name, files)
 
     def describe(self, source: SourceFiles) -> Described:
-        """Headers of all frames; pixels only of frames at one place and time, to tell copies apart, and of segments at
-        one place, to tell whether they overlap."""
+        """Headers of all frames; pixels only of frames at one place and time, to tell copies apart."""
         if SEGMENTATION in source.roles:
-            one = _segmentation(source)
-            derived_from = source_series(one.header)
-            # made from an acquisition, and no acquisition itself: it has no start
-            identity = replace(_dicom_subject.identity(one.header), start=None, derived_from=derived_from)
-            return _described(one.header, one.pixels, "segmentation", one.image, one.flags, identity)
+            return _dicom_seg.describe(source)
         found, volume = _assemble(source)
         slices, first = found.slices, found.first
         lead = slices[0]
-        flags = (*volume.geometry.flags, *volume.flags, *_flags(lead), *found.flags)
-        starts = [s.start for s in slices if s.start is not None]
-        identity = replace(_dicom_subject.identity(first), start=min(starts, default=None))
-        return _described(first, lead.pixels, lead.meaning.modality, _image(slices, volume), flags, identity)
+        earliest = min((s.start for s in slices if s.start is not None), default=None)
+        acquisition = _dicom_subject.acquisition(first)
+        if lead.meaning.modality == "pt":
+            acquisition = acquisition.model_copy(update={"tracer": tracer(first, earliest)})
+        description = Description(
+            format="DICOM",
+            modality=lead.meaning.modality,
+            image=_image(slices, volume),
+            acquisition=acquisition,
+            demographics=_dicom_subject.demographics(first),
+            flags=(*volume.geometry.flags, *volume.flags, *_flags(lead), *found.flags),
+            transfer_syntax=lead.pixels.transfer_syntax,
+            libraries=libraries(lead.pixels.transfer_syntax),
+        )
+        identity: Identity = replace(_dicom_subject.identity(first), start=earliest)
+        return Described(description, identity, _dicom_subject.recipe_texts(first))
 
     def read(self, source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
         """Planes in the order t, c, z, decoded one at a time; three times each where a volume is in colour, so that
         memory stays bounded."""
         if SEGMENTATION in source.roles:
-            yield from _read_segmentation(source, description, block_bytes)
+            yield from _dicom_seg.read(source, description, block_bytes)
             return
         found, volume = _assemble(source)
         slices = found.slices
@@ -124,42 +130,6 @@ class DicomConverter:
     def annotations(self, source: SourceFiles, description: Description) -> Iterator[FoundAnnotation]:
         """None: images have no events."""
         return iter(())
-
-
-def _described(
-    header: Dataset, pixels: PixelFormat, modality: str, image: Image, flags: tuple[str, ...], identity: Identity
-) -> Described:
-    description = Description(
-        format="DICOM",
-        modality=modality,
-        image=image,
-        acquisition=_dicom_subject.acquisition(header),
-        demographics=_dicom_subject.demographics(header),
-        flags=flags,
-        transfer_syntax=pixels.transfer_syntax,
-        libraries=libraries(pixels.transfer_syntax),
-    )
-    named = {tag: "\\".join(lenient_texts(header, tag)) for tag in _dicom_subject.RECIPE_TAGS}
-    return Described(description, identity, {tag: text for tag, text in named.items() if text.strip("\0")})
-
-
-def _segmentation(source: SourceFiles, values: Values | None = None) -> Segmentation:
-    file = source.primary
-    if file.size == 0:
-        raise ConversionError("empty_file")
-    return segmentation_of(source, read_dataset(file.path, _SEGMENTATION_TAGS), values)
-
-
-def _read_segmentation(source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
-    image = description.image
-    one = _segmentation(source, image.segment_values if image is not None else None)
-    if one.image != image:
-        raise ConversionError("source_changed")
-    at_once = max(1, block_bytes // (one.pixels.rows * one.pixels.columns * np.dtype(one.image.dtype).itemsize))
-    with PlaneFiles(source.files) as files:
-        planes = planes_of(one, files)
-        for start in range(0, one.image.n_planes, at_once):
-            yield Block(None, start, np.stack(list(islice(planes, at_once))))
 
 
 def _assemble(source: SourceFiles) -> tuple[_Frames, Volume]:
@@ -234,7 +204,7 @@ def _risks(sop_class_name: str, header: Dataset, one: Slice) -> Iterator[str]:
         yield "burned_in_risk"
     if recognizable_features(header, one.meaning.modality):
         yield "recognizable_features"
-    if one.diffusion.b_value is not None and is_orphaned(header):
+    if one.diffusion.b_value and is_orphaned(header):
         yield "private_creator_missing"
 
 
@@ -251,6 +221,7 @@ def _image(slices: Sequence[Slice], volume: Volume) -> Image:
     flat, colors = lead.meaning.spacing, lead.pixels.colors
     pairs = [(slices[i].slope, slices[i].intercept) for i in volume.planes]
     pairs = pairs[:1] if len(set(pairs)) == 1 else pairs
+    scales = [slices[i].scale_slope for i in volume.planes]
     sizes = {
         **({"t": volume.n_times} if volume.n_times > 1 else {}),
         **({"c": colors} if colors > 1 else {}),
@@ -272,6 +243,7 @@ def _image(slices: Sequence[Slice], volume: Volume) -> Image:
         "orientation": geometry.orientation,
         "slopes": tuple(slope for slope, _ in pairs),
         "intercepts": tuple(intercept for _, intercept in pairs),
+        "scale_slopes": () if None in scales else tuple(scales[:1] if len(set(scales)) == 1 else scales),
         "unit": lead.meaning.unit,
         "padding_value": lead.meaning.padding,
         "time_step_s": volume.time_step_s,

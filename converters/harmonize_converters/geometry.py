@@ -185,12 +185,20 @@ def with_gaps(
     return (line, at.tolist()) if np.all(np.linalg.norm(points - line[at], axis=1) <= tolerance) else as_given
 
 
-def is_one_stack(positions: Sequence[Sequence[float]], orientation: Sequence[float]) -> bool:
-    """Whether slices at these positions lie beside each other in even steps, none on another; at least three do."""
+def is_one_stack(parts: Sequence[Sequence[Sequence[float]]], orientation: Sequence[float]) -> bool:
+    """Whether parts, each the positions of some slices, make one even stack of at least three places together, with as
+    many slices (times) at each place, and no part is all of it alone."""
+    positions = np.array([position for part in parts for position in part])
     try:
-        return len(stack(np.asarray(positions), orientation, (1.0, 1.0)).order) > 2
+        stack(positions[:1], orientation, (1.0, 1.0))  # that the cosines are right
+        normal = np.cross(orientation[:3], orientation[3:])
+        places = same_positions(positions, normal / np.linalg.norm(normal))
+        stack(positions[[place[0] for place in places]], orientation, (1.0, 1.0))
     except ConversionError:
         return False
+    part_of = np.repeat(np.arange(len(parts)), list(map(len, parts)))
+    whole = [number for number in range(len(parts)) if all((part_of[place] == number).any() for place in places)]
+    return len(places) > 2 and len(set(map(len, places))) == 1 and not whole
 
 
 def _even_step(points: np.ndarray, normal: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from harmonize_schemas.recording import (
     Recording,
     Source,
     SourceFile,
+    Tracer,
 )
 from harmonize_schemas.signals import Channel, Prefilter, Segment, SignalStream
 from harmonize_schemas.vocabulary import nearest, vocabulary
@@ -50,6 +51,7 @@ __all__ = [
     "SourceFile",
     "Strict",
     "Table",
+    "Tracer",
     "nearest",
     "vocabulary",
 ]

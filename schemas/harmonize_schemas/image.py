@@ -50,7 +50,9 @@ class Image(Strict):
     the patient; FIDELITY I10). ``photometric`` "RGB" goes with an axis c of red, green and blue.
     Value = stored * slope + intercept, in ``unit``; one pair for the image, or one for each plane in the
     C order of the axes before y and x (``slopes`` of length 1 or of the number of planes; FIDELITY I06).
-    A stored value equal to ``padding_value`` is no data.
+    A stored value equal to ``padding_value`` is no data. ``scale_slopes`` are Philips' (2005,100E), one or one for each
+    plane: a value divided by slope * scale slope is on the scanner's own scale and can be compared between series
+    (Chenevert et al. 2014, doi:10.1593/tlo.13811).
     A segmentation has ``segments``, and ``segment_values`` says how voxels tell them: "label", each holds the number of
     its segment or 0; otherwise channel i of axis c is that of ``segments[i]``: "mask", 1 inside and 0 outside;
     "probability" or "occupancy", a share from 0 to 1 (PS3.3 C.8.20.2.3).
@@ -76,6 +78,7 @@ class Image(Strict):
     orientation: str | None = Field(None, pattern=r"^[RL][AP][SI]$|^[RLAPSI]{3}$")
     slopes: tuple[float, ...] = (1.0,)
     intercepts: tuple[float, ...] = (0.0,)
+    scale_slopes: tuple[float, ...] = ()
     unit: Unit | None = None
     padding_value: int | None = None
     time_step_s: float | None = Field(None, gt=0)
@@ -93,6 +96,8 @@ class Image(Strict):
             raise ValueError(f"shape {self.shape} does not fit axes {self.axes}")
         if len(self.slopes) != len(self.intercepts) or len(self.slopes) not in (1, self.n_planes):
             raise ValueError(f"{len(self.slopes)} slopes and {len(self.intercepts)} intercepts, {self.n_planes} planes")
+        if len(self.scale_slopes) not in (0, 1, self.n_planes):
+            raise ValueError(f"{len(self.scale_slopes)} scale slopes, {self.n_planes} planes")
         if (self.affine is None) != (self.affine_source == "unknown"):
             raise ValueError("an affine and its source go together")
         if self.spacing_mm is not None and len(self.spacing_mm) == 2 and "z" in self.axes:

@@ -18,6 +18,35 @@ Label = bool | int | float | str | tuple[str, ...] | dict[str, float]
 ``scp_codes`` give a likelihood in percent)."""
 
 
+class Tracer(Strict):
+    """The radiopharmaceutical of a PET image, and what standardized uptake values are computed from (PS3.3 C.8.9.2).
+
+    ``radionuclide`` and ``radiopharmaceutical`` are codes ("SCT:77004003", CID 4020 and 4021). ``dose_bq`` is the
+    activity at injection. Values are corrected for decay to ``decay_s`` after injection (0: to the injection itself);
+    None where they are not, or where the times do not say. ``suv_per_count`` makes SUVs of a Philips image in counts.
+    """
+
+    radionuclide: str | None = None
+    radiopharmaceutical: str | None = None
+    dose_bq: float | None = Field(None, gt=0)
+    half_life_s: float | None = Field(None, gt=0)
+    decay_s: float | None = Field(None, ge=0)
+    suv_per_count: float | None = Field(None, gt=0)
+
+    def suv_factor(self, unit: str | None, weight_kg: float | None) -> float | None:
+        """What a value in ``unit`` is multiplied by for an SUV by body weight, in g/ml; None where it is not known.
+
+        The activity left at the time that values are corrected to, over the weight (QIBA, SUV vendor-neutral
+        pseudo-code, 2018).
+        """
+        if unit is None:
+            return self.suv_per_count
+        if unit != "Bq/ml" or None in (self.dose_bq, self.half_life_s, self.decay_s, weight_kg):
+            return None
+        left: float = self.dose_bq * 0.5 ** (self.decay_s / self.half_life_s)  # type: ignore[operator] # ruled out
+        return weight_kg * 1000 / left  # type: ignore[operator]
+
+
 class Acquisition(Strict):
     """How the data were acquired. ``site`` and ``device_id`` are pseudonyms unless privacy is "keep"."""
 
@@ -39,6 +68,7 @@ class Acquisition(Strict):
     gantry_tilt_deg: float | None = None
     body_part: str | None = None
     patient_position: str | None = None
+    tracer: Tracer | None = None
 
 
 class Demographics(Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 
 from converters.conformance import code_of_refusal, convert, only_source
-from converters.dicom_files import AXIAL, SERIES, array, csa_header, save, slice_dataset, stored_planes
+from converters.dicom_files import AXIAL, SERIES, csa_header, save, slice_dataset, stored_planes
 from harmonize_converters._dicom_private import weighting
 from harmonize_converters.contract import Description
 from harmonize_converters.dicom import DicomConverter
@@ -112,7 +113,7 @@ def test_volumes_are_told_apart_by_private_elements_alone(tmp_path) -> None:
     assert outcome.description.image.b_values_s_mm2 == (0.0, 700.0, 1000.0, 1000.0, 1000.0)
     order = [0, 3, 2, 4, 1]
     planes = stored_planes(N_PLACES * len(WEIGHTINGS)).reshape(len(WEIGHTINGS), N_PLACES, 6, 5)
-    np.testing.assert_array_equal(array(outcome.description, outcome.arrays[0]), planes[order])
+    np.testing.assert_array_equal(outcome.arrays[0].reshape(planes.shape), planes[order])
 
 
 def test_some_versions_of_ge_add_a_mark_to_b_values(tmp_path, monkeypatch) -> None:
@@ -195,3 +196,25 @@ def test_numbers_that_cannot_be_are_refused(tmp_path, element: int, vr: str, val
         ds.private_block(0x19, "SIEMENS MR HEADER").add_new(element, vr, value)
         save(ds, file)
     assert code_of_refusal(DicomConverter(), folder) == "invalid_header"
+
+
+@pytest.mark.parametrize("scales", [(0.00344,) * 3, (0.00344, 0.005, 0.00344)], ids=["one", "one a slice"])
+def test_i06_the_scale_slope_of_philips_is_kept(tmp_path, scales: tuple[float, ...]) -> None:
+    for k, plane in enumerate(stored_planes(3)):
+        ds = slice_dataset(
+            *(plane, k + 1, 2.5 * k),
+            **{"SOPClassUID": MRImageStorage, "Modality": "MR", "Manufacturer": MAKERS["philips"], "KVP": None,
+               "RescaleSlope": "2.5", "RescaleIntercept": "0", "RescaleType": "normalized"},
+        )  # fmt: skip
+        ds.private_block(0x2005, "Philips MR Imaging DD 001", create=True).add_new(0x0E, "FL", scales[k])
+        ds.SOPInstanceUID = f"{SERIES}.{k + 1}"
+        save(ds, tmp_path / "in" / f"{k}.dcm")
+    found = ours(tmp_path / "in").image
+    assert found.slopes == (2.5,)
+    expected = np.float32(scales[:1] if len(set(scales)) == 1 else scales)
+    np.testing.assert_array_equal(np.float32(found.scale_slopes), expected)
+    if len(set(scales)) == 1:  # dcm2niix keeps one a file
+        by_dcm2niix(tmp_path / "in", tmp_path / "out")
+        sidecar = json.loads((tmp_path / "out" / "out.json").read_text())
+        assert sidecar["PhilipsScaleSlope"] == pytest.approx(found.scale_slopes[0])
+        assert sidecar["PhilipsRescaleSlope"] == found.slopes[0]

@@ -57,3 +57,18 @@ def test_i01_what_makes_no_even_stack_stays_apart(tmp_path: Path, z: Callable[[i
         np.testing.assert_array_equal(found.arrays[0], planes)
         assert found.description.image is not None
         assert found.description.image.spacing_mm == (0.75, 0.5, 1.0)
+
+
+def test_i01_places_of_several_times_spread_over_folders_are_one_series(tmp_path: Path) -> None:
+    """Slices 2k and 2k + 1 are the two times of place k; folders hold every other place. Either folder alone would be
+    an even stack of twice the step."""
+    (source,) = spread(
+        tmp_path / "s",
+        lambda k: "ab"[k // 2 % 2],
+        each=lambda k: {"ImagePositionPatient": [0, 0, 2.0 * (k // 2)], "AcquisitionNumber": k % 2 + 1},
+    )
+    found = convert(CONVERTER, source)
+    assert found.description.image is not None
+    assert found.description.image.shape == (2, 4, 6, 5)
+    assert found.description.image.spacing_mm == (0.75, 0.5, 2.0)
+    np.testing.assert_array_equal(found.arrays[0], np.concatenate([PLANES[::2], PLANES[1::2]]))

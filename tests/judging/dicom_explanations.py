@@ -10,7 +10,6 @@ STANDARD = "https://dicom.nema.org/medical/dicom/current/output/chtml"
 PLANE = f"[PS3.3 C.7.6.2.1.1]({STANDARD}/part03/sect_C.7.6.2.html)"
 FRAMES = f"[PS3.3 C.7.6.6]({STANDARD}/part03/sect_C.7.6.6.html)"
 GROUPS = f"[PS3.3 C.7.6.16]({STANDARD}/part03/sect_C.7.6.16.html)"
-INSTANCE = f"[PS3.3 C.7.6.1]({STANDARD}/part03/sect_C.7.6.html)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,26 +43,13 @@ EXPLANATIONS = (
     ),
     Explanation(
         "series",
-        ("file", "b-values"),
-        "Diffusion told apart by a private element of GE",
-        "not yet built",
-        "The two slices at each position differ in GE's private elements, by (0043,1039) b = 0 and b = 1000 s/mm², and in no "
-        "public one but the numbers of the images. harmonize does not read it yet, so it refuses what it cannot tell apart; "
-        "the judges do read it.",
-        code="conflicting_slices",
-        names=("ge/dti/001", "ge/dti/001_implicit"),
-    ),
-    Explanation(
-        "series",
-        ("file",),
-        "Only the instance number tells times apart",
-        "harmonize by the letter",
-        "The slices at each position differ in nothing but InstanceNumber, SOPInstanceUID and the pixels: the files have no "
-        f"time, and one b-value or none. By {INSTANCE} an instance number identifies an image; what it counts is not said. "
-        "The judges take it for the order of the volumes, which is likely right. An opt-in that does so, and flags it, is "
-        "not yet built.",
-        code="conflicting_slices",
-        names=("ge/dti/002", "ge/fmri/001", "ge/fmri/001_implicit"),
+        ("geometry",),
+        "Positions are rounded to 0.001 mm",
+        "both",
+        f"The positions of these slices have three decimals and lie on no line exactly. By {PLANE} harmonize takes the step "
+        "from the first to the last of them; dcm2niix another way. Corners then differ by as much as the header rounds.",
+        names=("ge/dti/002",),
+        judges=("dcm2niix",),
     ),
     Explanation(
         "pydicom",
