@@ -115,10 +115,10 @@ def pixel_format(header: FileDataset, size: int) -> PixelFormat:
     allocated, stored = required("BitsAllocated"), required("BitsStored")
     syntax = meta_uid(header, "TransferSyntaxUID")
     check_photometric(photometric, samples, stored, syntax)
+    decoder_of(syntax)  # refuses what is no transfer syntax before it is asked what kind it is
     if photometric in GREY and text(header, "PixelPresentation") in ("COLOR", "MIXED"):
         raise ConversionError("unsupported_photometric", "Some values are colours of a supplemental palette.")
-    compressed = decoder_of(syntax).UID.is_encapsulated  # which refuses what is no transfer syntax
-    packed = allocated == 1 and photometric in GREY and not compressed and syntax.is_little_endian
+    packed = allocated == 1 and photometric in GREY and not syntax.is_encapsulated and syntax.is_little_endian
     if not (allocated in (8, 16, 32) or packed) or not 1 <= stored <= allocated:
         raise ConversionError("unsupported_pixel_data", f"Bits allocated {allocated}, stored {stored}.")
     if required("HighBit") != stored - 1:
@@ -146,7 +146,7 @@ def pixel_format(header: FileDataset, size: int) -> PixelFormat:
         raise ConversionError("invalid_header", "Halved colours need pairs of pixels, color by pixel.", photometric)
     if declared.rows == 0 or declared.columns == 0:
         raise ConversionError("invalid_header", "Rows and Columns above zero would be right.")
-    encoded = compressed or syntax.is_deflated
+    encoded = syntax.is_encapsulated or syntax.is_deflated
     frames = n_frames(header)
     limit = max(_HUGE_PLANE, _COMPRESSION_LIMIT * size) if encoded else size
     wanted = ceil(declared.frame_bits * (1 if encoded else frames) / 8)

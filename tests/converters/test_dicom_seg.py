@@ -356,6 +356,20 @@ def test_more_slices_than_any_scan_has_are_refused(tmp_path):
     assert refused(seg_dataset(frames, between=0.01), tmp_path) == "implausible_size"
 
 
+def test_a_segmentation_that_dcmqi_wrote(tmp_path):
+    """One of pydicom's, whose header is of three frames, made whole: the first frame, and its groups alone."""
+    ds = pydicom.dcmread(PYDICOM_FILES / "liver_1frame.dcm")
+    del ds.PerFrameFunctionalGroupsSequence[1:]
+    ds.NumberOfFrames = 1
+    ds.save_as(tmp_path / "x.dcm")
+    outcome = convert(CONVERTER, one(tmp_path))
+    image = outcome.description.image
+    np.testing.assert_array_equal(outcome.arrays[0][0], ds.pixel_array)
+    assert image.segments[0].type == CodedConcept(code="SRT:T-62000", meaning="Liver")
+    assert image.affine == ((-0.810547, 0, 0, 235.2), (0, -0.810547, 0, 226.8), (0, 0, 1, -128.69), (0, 0, 0, 1))
+    assert outcome.described.identity.derived_from == (ds.ReferencedSeriesSequence[0].SeriesInstanceUID,)
+
+
 @pytest.mark.parametrize(
     ("name", "code"), [("liver_1frame.dcm", "invalid_header"), ("liver_expb_1frame.dcm", "unsupported_pixel_data")]
 )
