@@ -65,8 +65,7 @@ class PatchDataset(BatchDataset):
         Consecutive time points of a patch; 1: each by itself.
     labels
         A condition on ``recordings`` that picks a segmentation for each image, as "modality = 'segmentation'" (any) or
-        "device_model = '...'": samples get ``labels``, and images without one are left out. Segmentations are images
-        too: ``where`` says whether patches are of them.
+        "device_model = '...'": samples get ``labels``, and images without one are left out.
 
     Samples are dicts: ``image`` float32 (frames * values a voxel, x, y, z), a frame's values together,
     value = stored * slope + intercept; ``mask`` bool of the same shape, False where the image has no data
@@ -80,9 +79,9 @@ class PatchDataset(BatchDataset):
     Raises
     ------
     ValueError
-        Where no image is chosen, where images differ in values a voxel, where an image's affine or spacing is
-        unknown and must be known, where an image has several segmentations or one that is no map of labels, or for
-        arguments that do not fit.
+        Where no image is chosen, or segmentations along with other images, where images differ in values a voxel,
+        where an image's affine or spacing is unknown and must be known, where an image has several segmentations or
+        one that is no map of labels, or for arguments that do not fit.
     """
 
     def __init__(
@@ -115,6 +114,10 @@ class PatchDataset(BatchDataset):
             table, self._labels = with_segmentations(store, table, labels)
         if table.is_empty():
             raise ValueError("the store has no image that meets this condition")
+        if table["modality"].n_unique() > 1 and "segmentation" in table["modality"]:
+            raise ValueError(
+                "segmentations are among the images: narrow with where=, as \"modality != 'segmentation'\""
+            )
         self.patch, self.sampling, self.seed, self.frames = patch, sampling, seed, frames
         self._extent = np.array([*patch, *(1,) * (3 - len(patch)), frames], np.int64)
         self._interpolation: Interpolation = interpolation

@@ -21,6 +21,7 @@ from harmonize.data import PatchDataset
 from harmonize.ingest.identify import Policy
 from harmonize.ingest.privacy import ProjectKey
 from harmonize.maintain.verify import verify
+from harmonize.report.overview import draw_overview
 from harmonize.store import catalog
 from harmonize.store.views import ImageView
 from harmonize_schemas import Recipe
@@ -120,6 +121,8 @@ def test_patches_bring_their_labels(tmp_path, how):
         total += int((sample["labels"] > 0).sum())
     assert total >= 15
     assert ds.codes_of("modality").names == ("ct",)
+    with pytest.raises(ValueError, match="segmentations are among the images"):
+        PatchDataset(store, (5, 4, 3))
     planes = PatchDataset(store, (5, 4), labels="modality = 'segmentation'")
     assert planes[0]["labels"].shape == (5, 4)
     assert planes.fingerprint() != PatchDataset(store, (5, 4), where="modality = 'ct'").fingerprint()
@@ -142,6 +145,10 @@ def test_images_with_several_segmentations_or_none_by_label_are_refused(tmp_path
     with pytest.raises(ValueError, match="no voxel has one label"):
         PatchDataset(store, (5, 4, 3), labels="device_model = 'Two'")
     assert len(PatchDataset(store, (5, 4, 3), labels="device_model != 'Two'")) > 0
+    (own,) = store.recordings.filter(pl.col("device_model") == "Two")["recording_id"]
+    assert store[own].to_nibabel().header.get_intent()[0] == "vector"
+    assert store[own].to_nibabel().shape == (COLUMNS, ROWS, 1, 1, 2)
+    draw_overview(store, tmp_path / "overview.png")
     with pytest.raises(ValueError, match="no image"):
         PatchDataset(store, (5, 4, 3), labels="device_model = 'Three'")
 
