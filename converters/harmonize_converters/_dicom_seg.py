@@ -32,7 +32,14 @@ LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 SOP_CLASSES = (SegmentationStorage, LABEL_MAP_STORAGE)
 TAGS: tuple[str | int, ...] = (
     *("SOPClassUID", "Modality", "SegmentationType", "SegmentationFractionalType", "MaximumFractionalValue"),
-    *("SegmentsOverlap", "SegmentSequence", "ReferencedSeriesSequence", "ConcatenationUID", "PixelPaddingValue"),
+    *(
+        "TotalPixelMatrixColumns",
+        "SegmentsOverlap",
+        "SegmentSequence",
+        "ReferencedSeriesSequence",
+        "ConcatenationUID",
+        "PixelPaddingValue",
+    ),
     *(*_dicom_frames.TAGS, *_dicom_pixels.TAGS, *_dicom_risks.TAGS),
 )
 _BITS = {"BINARY": (1,), "FRACTIONAL": (8,), "LABELMAP": (8, 16)}
@@ -109,6 +116,8 @@ def _opened(source: SourceFiles, values: Values | None = None) -> Segmentation:
         raise ConversionError("source_changed")
     if value_of(header, "ConcatenationUID") is not None or len(source.files) > 1:
         raise ConversionError("unsupported_segmentation", "It lies in several files (a concatenation).")
+    if value_of(header, "TotalPixelMatrixColumns") is not None:
+        raise ConversionError("unsupported_geometry", "Its frames are tiles of a slide.")
     if not has_groups(header):
         raise ConversionError("unsupported_segmentation", "It has no functional groups.")
     kind = text(header, "SegmentationType") or ""

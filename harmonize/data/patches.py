@@ -17,7 +17,7 @@ from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import Codes, select, with_labels
 from harmonize.data.foreground import Foreground
 from harmonize.data.patch_grid import Spacing, VoxelGrid, check_orientation, spatial_sizes, voxel_grid
-from harmonize.data.patch_labels import PatchLabels, with_segmentations
+from harmonize.data.patch_labels import PatchLabels, segmentations_for, with_segmentations
 from harmonize.data.patch_places import around, grid_starts, patch_keys, random_starts
 from harmonize.data.patch_resample import Interpolation, Taps, interpolate, taps
 from harmonize.data.reader import ArrayReader, Chunks
@@ -65,7 +65,10 @@ class PatchDataset(BatchDataset):
         Consecutive time points of a patch; 1: each by itself.
     labels
         A condition on ``recordings`` that picks a segmentation for each image, as "modality = 'segmentation'" (any) or
-        "device_model = '...'": samples get ``labels``, and images without one are left out.
+        "array_contains(segment_types, 'SCT:10200004')": samples get ``labels``; images without one are left out.
+    anonymization_mask
+        A condition on ``recordings`` that picks a segmentation of defaced voxels for each image that has one: inside
+        its segments ``mask`` is False and ``image`` zero, as where there is no data.
 
     Samples are dicts: ``image`` float32 (frames * values a voxel, x, y, z), a frame's values together,
     value = stored * slope + intercept; ``mask`` bool of the same shape, False where the image has no data
@@ -104,6 +107,7 @@ class PatchDataset(BatchDataset):
         interpolation: Interpolation = "linear",
         frames: int = 1,
         labels: pl.Expr | str | None = None,
+        anonymization_mask: pl.Expr | str | None = None,
     ) -> None:
         _check(patch, stride, sampling, per_image, foreground, spacing, orientation, interpolation, frames)
         store = store if isinstance(store, Store) else open_store(store)
@@ -112,6 +116,9 @@ class PatchDataset(BatchDataset):
         self._labels: PatchLabels | None = None
         if labels is not None:
             table, self._labels = with_segmentations(store, table, labels)
+        self._defaced: PatchLabels | None = None
+        if anonymization_mask is not None:
+            self._defaced = segmentations_for(store, table, anonymization_mask)
         if table.is_empty():
             raise ValueError("the store has no image that meets this condition")
         if table["modality"].n_unique() > 1 and "segmentation" in table["modality"]:
@@ -122,6 +129,9 @@ class PatchDataset(BatchDataset):
         self._extent = np.array([*patch, *(1,) * (3 - len(patch)), frames], np.int64)
         self._interpolation: Interpolation = interpolation
         self._images, self._grids = _described(store, table, spacing, orientation)
+        for found in (self._labels, self._defaced):
+            if found is not None:
+                found.check(self._images)
         self._paths = [f"{group}/0" for group in table["image"]]
         super().__init__(domain_columns(table, target, domains), transform)
         self._sizes = np.array(
@@ -181,6 +191,7 @@ class PatchDataset(BatchDataset):
         drawn = (
             self.patch, self.frames, self.sampling, self.seed, self._share, self._foreground.threshold,
             self._interpolation, self._grids, self._labels and self._labels.names,
+            self._defaced and self._defaced.names,
         )  # fmt: skip
         hashed = hashlib.sha256(repr(drawn).encode() + "\n".join(self._domains.recording_id).encode())
         for column in (self._ends, self._sizes, *(axis for axes in self._starts for axis in axes)):
@@ -208,6 +219,8 @@ class PatchDataset(BatchDataset):
         at_once(self._root, fill, list(together.values()))
         affine = self._affines[rows]
         affine[:, :3, 3] += np.einsum("nij,nj->ni", affine[:, :3, :3], start[:, :3])
+        if self._defaced is not None:
+            self._leave_out(self._defaced, images, masks, rows, affine)
         turned = {"image": self._outward(image), "mask": self._outward(mask)}
         columns: dict[str, np.ndarray | torch.Tensor] = {**turned, "affine": affine, "start": start}
         if self._labels is not None:
@@ -224,6 +237,18 @@ class PatchDataset(BatchDataset):
         at_once(self._root, fill, range(len(rows)))
         found = torch.from_numpy(made)
         return found if len(self.patch) == 3 else found[..., 0]
+
+    def _leave_out(
+        self, defaced: PatchLabels, images: np.ndarray, masks: np.ndarray, rows: np.ndarray, affine: np.ndarray
+    ) -> None:
+        """Take defaced voxels out of patches (n, time, channel, z, y, x), as where there is no data."""
+
+        def leave_out(i: int) -> None:
+            found = defaced.at(self._reader, int(rows[i]), affine[i], self._extent[:3].tolist())
+            inside = (found.reshape(*self._extent[:3], -1) > 0).any(axis=-1).T
+            images[i][..., inside], masks[i][..., inside] = 0, False
+
+        at_once(self._root, leave_out, range(len(rows)))
 
     def _outward(self, stored: torch.Tensor) -> torch.Tensor:
         turned = stored.flatten(1, 2).permute(0, 1, 4, 3, 2)

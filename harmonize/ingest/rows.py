@@ -23,6 +23,7 @@ def recording_row(
         "series": recording.series,
         "frame_of_reference": recording.frame_of_reference,
         "derived_from": list(recording.derived_from),
+        "segment_types": [one.type.code for one in recording.image.segments if one.type] if recording.image else [],
         "site": acquisition.site,
         "device_maker": acquisition.device_maker,
         "device_model": acquisition.device_model,

@@ -31,7 +31,7 @@ TEXTS, REALS, INTS = pl.List(TEXT), pl.List(REAL), pl.List(INT)
 TABLES: dict[str, dict[str, pl.DataType]] = {
     "recordings": {
         "recording_id": TEXT, "dataset": TEXT, "subject": TEXT, "session": TEXT, "site": TEXT,
-        "series": TEXT, "frame_of_reference": TEXT, "derived_from": TEXTS,
+        "series": TEXT, "frame_of_reference": TEXT, "derived_from": TEXTS, "segment_types": TEXTS,
         "device_maker": TEXT, "device_model": TEXT, "device_id": TEXT,
         "device_software": TEXT, "reference": TEXT, "field_strength_t": REAL,
         "modality": TEXT, "age": REAL, "age_pooled": BOOL, "sex": TEXT,

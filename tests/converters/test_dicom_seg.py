@@ -321,6 +321,7 @@ def reference(**changes: Any) -> Dataset:
         ({"SegmentationType": None}, "unsupported_segmentation"),
         ({"SegmentationType": "FRACTIONAL"}, "unsupported_segmentation"),
         ({"ConcatenationUID": "1.2.3"}, "unsupported_segmentation"),
+        ({"TotalPixelMatrixColumns": 700}, "unsupported_geometry"),
         ({"SharedFunctionalGroupsSequence": None}, "unsupported_geometry"),
         (
             {"SharedFunctionalGroupsSequence": None, "PerFrameFunctionalGroupsSequence": None},

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import harmonize as hz
 from converters.dicom_files import SERIES, save, write_series
-from converters.seg_files import by_highdicom, completed, seg_dataset
+from converters.seg_files import by_highdicom, completed, concept, seg_dataset, segment
 from harmonize.cli import app
 from harmonize.data import PatchDataset
 from harmonize.ingest.identify import Policy
@@ -30,7 +30,7 @@ from stores import noise, recording, stream, write_signals
 
 KEY = ProjectKey(b"k" * 32)
 ROWS, COLUMNS, SLICES = 16, 20, 6
-ADDED = ("series", "frame_of_reference", "derived_from")
+ADDED = ("series", "frame_of_reference", "derived_from", "segment_types")
 
 
 def folder_of_both(folder: Path) -> np.ndarray:
@@ -140,7 +140,7 @@ def test_images_with_several_segmentations_or_none_by_label_are_refused(tmp_path
     )
     save(both, tmp_path / "in" / "overlapping.dcm")
     store = convert(tmp_path / "in", tmp_path / "s.zarr")
-    with pytest.raises(ValueError, match="several segmentations"):
+    with pytest.raises(ValueError, match="several such segmentations"):
         PatchDataset(store, (5, 4, 3), labels="modality = 'segmentation'")
     with pytest.raises(ValueError, match="no voxel has one label"):
         PatchDataset(store, (5, 4, 3), labels="device_model = 'Two'")
@@ -151,6 +151,48 @@ def test_images_with_several_segmentations_or_none_by_label_are_refused(tmp_path
     draw_overview(store, tmp_path / "overview.png")
     with pytest.raises(ValueError, match="no image"):
         PatchDataset(store, (5, 4, 3), labels="device_model = 'Three'")
+
+
+def test_labels_of_an_image_without_a_place_are_refused(tmp_path):
+    write_series(tmp_path / "in", np.zeros((1, ROWS, COLUMNS), np.int16))  # one slice has no third axis
+    ds = seg_dataset([(100.0, 1, np.ones((ROWS, COLUMNS), np.uint8))], SeriesInstanceUID="1.9")
+    ds.ReferencedSeriesSequence[0].SeriesInstanceUID = SERIES
+    save(ds, tmp_path / "in" / "seg.dcm")
+    store = convert(tmp_path / "in", tmp_path / "s.zarr")
+    with pytest.raises(ValueError, match="is unknown"):
+        PatchDataset(store, (5, 4, 1), labels="modality = 'segmentation'")
+
+
+def test_defaced_voxels_are_no_data(tmp_path):
+    """A mask of two segments that overlap, by its type; the labels stay as they are."""
+    folder_of_both(tmp_path / "in")
+    source = pydicom.dcmread(tmp_path / "in" / "seg.dcm").ReferencedSeriesSequence
+    face = segment(1, SegmentedPropertyTypeCodeSequence=[concept("89545001", "SCT", "")])
+    frames = [(100 + 2.5 * z, n, np.zeros((ROWS, COLUMNS), np.uint8)) for z in (1, 2) for n in (1, 2)]
+    frames[0][2][:4], frames[1][2][3:5, :10], frames[2][2][3] = 1, 1, 1
+    defaced = np.zeros((SLICES, ROWS, COLUMNS), bool)
+    defaced[1, :4], defaced[1, 3:5, :10], defaced[2, 3] = True, True, True
+    ds = seg_dataset(
+        frames, ReferencedSeriesSequence=source, SeriesInstanceUID="1.7", SegmentSequence=[face, segment(2)]
+    )
+    save(ds, tmp_path / "in" / "face.dcm")
+    write_series(tmp_path / "in" / "not defaced", np.ones((3, 8, 8), np.int16), SeriesInstanceUID="1.8")
+    store = convert(tmp_path / "in", tmp_path / "s.zarr")
+    is_face = "array_contains(segment_types, 'SCT:89545001')"
+    ds = PatchDataset(store, (COLUMNS, ROWS, SLICES), where="modality = 'ct'", anonymization_mask=is_face)
+    assert len(ds) == 2
+    for sample in ds.__getitems__([0, 1]):
+        if sample["recording_id"] != store.segmentations["recording_id"][0]:
+            assert sample["mask"].sum() == 3 * 8 * 8
+            continue
+        np.testing.assert_array_equal(sample["mask"][0].numpy(), ~defaced.T)
+        assert not sample["image"][0].numpy()[defaced.T].any()
+    both = PatchDataset(store, (5, 4, 3), labels=f"NOT {is_face}", anonymization_mask=is_face)
+    plain = PatchDataset(store, (5, 4, 3), labels=f"NOT {is_face}")
+    assert both.fingerprint() != plain.fingerprint()
+    pairs = list(zip(*(one.__getitems__(range(len(one))) for one in (both, plain)), strict=True))
+    assert all(torch.equal(a["labels"], b["labels"]) for a, b in pairs)
+    assert not all(torch.equal(a["mask"], b["mask"]) for a, b in pairs)
 
 
 def test_show_says_what_segments_are(tmp_path, own_key):
@@ -199,7 +241,7 @@ def test_a_store_made_before_the_link_opens_and_goes_on(tmp_path, monkeypatch):
         assert not set(ADDED) & set(catalog.table_at(root, "recordings").to_pyarrow_table().column_names)
     before = hz.open(root)
     assert before.recordings.columns == list(now)
-    assert before.recordings.select(ADDED).null_count().row(0) == (1, 1, 1)
+    assert before.recordings.select(ADDED).null_count().row(0) == (1,) * len(ADDED)
     assert before.segmentations_of("test/a") == []
     write_signals(root, [(recording("b", [stream(9)]), noise((2, 9)))])
     after = hz.open(root)
