@@ -30,24 +30,16 @@ from harmonize_schemas import CodedConcept, Image, ImageSegment
 LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 """Label Map Segmentation Storage (PS3.4 B.5), which pydicom 3.0 has no name for."""
 SOP_CLASSES = (SegmentationStorage, LABEL_MAP_STORAGE)
-TAGS: tuple[str | int, ...] = (
+_TAGS: tuple[str | int, ...] = (
     *("SOPClassUID", "Modality", "SegmentationType", "SegmentationFractionalType", "MaximumFractionalValue"),
-    *(
-        "TotalPixelMatrixColumns",
-        "SegmentsOverlap",
-        "SegmentSequence",
-        "ReferencedSeriesSequence",
-        "ConcatenationUID",
-        "PixelPaddingValue",
-    ),
+    *("TotalPixelMatrixColumns", "ConcatenationUID", "SegmentsOverlap", "SegmentSequence"),
+    *("ReferencedSeriesSequence", "PixelPaddingValue"),
     *(*_dicom_frames.TAGS, *_dicom_pixels.TAGS, *_dicom_risks.TAGS),
 )
+_READ_TAGS = tuple(dict.fromkeys((*_TAGS, *_dicom_subject.TAGS, *_dicom_subject.RECIPE_TAGS)))
 _BITS = {"BINARY": (1,), "FRACTIONAL": (8,), "LABELMAP": (8, 16)}
 _ALGORITHMS = "AUTOMATIC|SEMIAUTOMATIC|MANUAL"
 Values = Literal["label", "mask", "probability", "occupancy"]
-
-
-_READ_TAGS = tuple(dict.fromkeys((*TAGS, *_dicom_subject.TAGS, *_dicom_subject.RECIPE_TAGS)))
 
 
 class SegmentFrame(NamedTuple):
@@ -132,17 +124,31 @@ def _opened(source: SourceFiles, values: Values | None = None) -> Segmentation:
     if values is None:
         values = _values(source, header, kind, pixels, layers)
     most = _most(header) if kind == "FRACTIONAL" else 1
-    numbers = [segment.number for segment in segments]
-    dtype = pixels.dtype if kind == "LABELMAP" else np.dtype(np.uint16 if max(numbers) > 255 else np.uint8)
-    sizes = {
-        **({} if values == "label" else {"c": len(segments)}),
-        **{"z": len(layers), "y": pixels.rows, "x": pixels.columns},
-    }
+    image = _image(pixels, kind, segments, values, most, len(layers), geometry)
+    return Segmentation(header, pixels, image, layers, most, (*geometry.flags, *_flags(header, pixels, withheld)))
+
+
+def _image(
+    pixels: PixelFormat,
+    kind: str,
+    segments: tuple[ImageSegment, ...],
+    values: Values,
+    most: int,
+    n_slices: int,
+    geometry: Stack,
+) -> Image:
+    channels = {} if values == "label" else {"c": len(segments)}
+    sizes = {**channels, "z": n_slices, "y": pixels.rows, "x": pixels.columns}
+    dtype = np.dtype(np.uint8)
+    if kind == "LABELMAP":
+        dtype = pixels.dtype
+    elif values == "label" and segments[-1].number > 255:
+        dtype = np.dtype(np.uint16)
     try:
-        image = Image(
+        return Image(
             axes=tuple(sizes),  # type: ignore[arg-type] # the schema checks them
             shape=tuple(sizes.values()),
-            dtype=str(dtype if values == "label" else np.dtype(np.uint8)),
+            dtype=str(dtype),
             affine=geometry.affine,
             affine_source="unknown" if geometry.affine is None else "plane_position",
             spacing_mm=geometry.spacing_mm,
@@ -154,8 +160,6 @@ def _opened(source: SourceFiles, values: Values | None = None) -> Segmentation:
         )
     except ValidationError:
         raise ConversionError("invalid_header", "The header's numbers do not make an image.") from None
-    flags = (*geometry.flags, *_flags(header, pixels, withheld))
-    return Segmentation(header, pixels, image, layers, most, flags)
 
 
 def _planes(one: Segmentation, files: PlaneFiles) -> Iterator[np.ndarray]:
