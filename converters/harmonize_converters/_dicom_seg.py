@@ -139,7 +139,7 @@ def _image(
 ) -> Image:
     channels = {} if values == "label" else {"c": len(segments)}
     sizes = {**channels, "z": n_slices, "y": pixels.rows, "x": pixels.columns}
-    dtype = np.dtype(np.uint8)
+    dtype: np.dtype = np.dtype(np.uint8)
     if kind == "LABELMAP":
         dtype = pixels.dtype
     elif values == "label" and segments[-1].number > 255:
