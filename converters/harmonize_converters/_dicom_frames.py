@@ -36,6 +36,7 @@ MACROS: Mapping[str, Mapping[str, str]] = {
         "FrameReferenceDateTime": "FrameReferenceDateTime",
         "FrameAcquisitionDateTime": "AcquisitionDateTime",
     },
+    "SegmentIdentificationSequence": {"ReferencedSegmentNumber": "ReferencedSegmentNumber"},
     "MREchoSequence": {"EffectiveEchoTime": "EchoTime"},
     "MRDiffusionSequence": {
         "DiffusionBValue": "DiffusionBValue",

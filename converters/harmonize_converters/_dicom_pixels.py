@@ -36,7 +36,7 @@ from harmonize_converters.contract import ConversionError
 TAGS = (
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel"),
     *("PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "LossyImageCompression"),
-    *("PixelPresentation", *_dicom_palette.TAGS),
+    *("PixelPresentation", "SegmentationType", *_dicom_palette.TAGS),
 )
 # One decoder each, whatever else is installed: the same file must give the same values everywhere.
 _J2K, _JPEG, _JPEG_LS, _RLE = (
@@ -111,6 +111,8 @@ def pixel_format(header: FileDataset, size: int) -> PixelFormat:
         return found
 
     photometric, samples = text(header, "PhotometricInterpretation") or "", required("SamplesPerPixel")
+    if photometric == PALETTE and text(header, "SegmentationType") == "LABELMAP":
+        photometric = "MONOCHROME2"  # the colours are for a screen; the values are what they stand for
     allocated, stored = required("BitsAllocated"), required("BitsStored")
     syntax = meta_uid(header, "TransferSyntaxUID")
     check_photometric(photometric, samples, stored, syntax)

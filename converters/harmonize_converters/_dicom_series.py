@@ -14,6 +14,7 @@ from harmonize_converters import _dicom_frames
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
 from harmonize_converters._dicom_header import lenient_texts, numbers, read_dataset
 from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
+from harmonize_converters._dicom_seg import is_segmentation
 from harmonize_converters._dicom_slice import is_directory, is_planar
 from harmonize_converters._dicom_volume import clusters
 from harmonize_converters.contract import ConversionError, FoundFile, SourceFiles
@@ -31,6 +32,8 @@ _TAGS = (
     *_dicom_frames.TAGS,
 )
 _KIND_TAGS = (*_TAGS, *SPLIT_TAGS)
+SEGMENTATION = "segmentation"
+"""The role of a file that is a segmentation; other files are slices."""
 _Series = tuple[str, ...]
 """A folder, a series UID, and what no volume spans."""
 
@@ -46,14 +49,17 @@ class _Found(NamedTuple):
 
 def series_sources(name: str, files: Sequence[FoundFile]) -> list[SourceFiles]:
     """Sources of the converter ``name``: one a volume, the slices of one series split by what no volume spans; one a
-    file for cine objects, images without a place and what cannot be read. A series lies in one folder, or in several
-    that make one stack together. Never raises."""
+    file for cine objects, segmentations, images without a place and what cannot be read. A series lies in one folder,
+    or in several that make one stack together. Never raises."""
     sources: list[SourceFiles] = []
     series: dict[_Series, list[_Found]] = {}
     for file in sorted(files, key=lambda f: f.key):
         try:
             header = read_dataset(file.path, _TAGS)
             if is_directory(header):
+                continue
+            if is_segmentation(header):
+                sources.append(SourceFiles(name, file.key, (file,), (SEGMENTATION,)))
                 continue
             uid = lenient_texts(header, "SeriesInstanceUID")
             grouped = has_groups(header)

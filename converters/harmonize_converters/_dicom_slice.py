@@ -163,6 +163,11 @@ def is_mosaic(header: Dataset) -> bool:
 
 def slice_of(header: Dataset, pixels: PixelFormat, frame: int = 0) -> Slice:
     """A flat header (``frame_headers``) to the slice with a place that it describes. Raises ``ConversionError``."""
+    return _slice(header, pixels, frame, place_of(header))
+
+
+def place_of(header: Dataset) -> Place:
+    """The place that a flat header gives. Raises ``ConversionError`` where it gives none."""
     orientation = numbers(header, "ImageOrientationPatient")
     position = numbers(header, "ImagePositionPatient")
     spacing = numbers(header, "PixelSpacing")
@@ -171,7 +176,7 @@ def slice_of(header: Dataset, pixels: PixelFormat, frame: int = 0) -> Slice:
     if len(position) != 3:
         raise ConversionError("invalid_header", "Three numbers would be right.", "ImagePositionPatient")
     between = number(header, "SpacingBetweenSlices")
-    return _slice(header, pixels, frame, Place((position[0], position[1], position[2]), orientation, spacing, between))
+    return Place((position[0], position[1], position[2]), orientation, spacing, between)
 
 
 def planar_slices(header: FileDataset, pixels: PixelFormat) -> list[Slice]:

@@ -7,7 +7,7 @@ from datetime import date, datetime, time
 
 from pydicom.dataset import Dataset
 
-from harmonize_converters._dicom_header import lenient_number, lenient_text
+from harmonize_converters._dicom_header import lenient_number, lenient_text, lenient_texts
 from harmonize_converters._fields import calendar_date, pooled_age, whole_years
 from harmonize_converters.contract import Identity
 from harmonize_schemas import Acquisition, Demographics
@@ -17,6 +17,7 @@ TAGS = (
     *("RepetitionTime", "EchoTime", "InversionTime", "FlipAngle", "ConvolutionKernel", "SliceThickness"),
     *("GantryDetectorTilt", "BodyPartExamined", "PatientPosition"),
     *("PatientAge", "PatientBirthDate", "PatientSex", "PatientWeight", "PatientSize"),
+    *("SeriesInstanceUID", "FrameOfReferenceUID"),
     *("PatientID", "PatientName", "StudyInstanceUID", "InstitutionName", "DeviceSerialNumber", "StationName"),
     *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime", "SeriesDate", "SeriesTime"),
     *("StudyDate", "StudyTime", "ContentDate", "ContentTime"),
@@ -92,7 +93,15 @@ def identity(header: Dataset) -> Identity:
         site=lenient_text(header, "InstitutionName"),
         device_id=lenient_text(header, "DeviceSerialNumber") or lenient_text(header, "StationName"),
         start=start(header),
+        series=lenient_text(header, "SeriesInstanceUID"),
+        frame_of_reference=lenient_text(header, "FrameOfReferenceUID"),
     )
+
+
+def recipe_texts(header: Dataset) -> dict[str, str]:
+    """The texts of ``RECIPE_TAGS`` that are there."""
+    named = {tag: "\\".join(lenient_texts(header, tag)) for tag in RECIPE_TAGS}
+    return {tag: text for tag, text in named.items() if text.strip("\0")}
 
 
 def start(header: Dataset) -> datetime | None:

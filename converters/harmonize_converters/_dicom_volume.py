@@ -63,7 +63,7 @@ def assemble(slices: Sequence[Slice], same: Same) -> Volume:
     for other in slices[1:]:
         _check_agree(first, other)
     for place in places[1:]:
-        _check_places(places[0], place)
+        check_places(places[0], place)
     lead = places[0]
     positions = np.array([place.position for place in places])
     # The normal of the stack; ``stack`` checks that the cosines are right before they are used further.
@@ -120,7 +120,8 @@ def _check_agree(first: Slice, other: Slice) -> None:
         raise ConversionError("inconsistent_series", "Some slices have a b-value and others none.")
 
 
-def _check_places(first: Place, other: Place) -> None:
+def check_places(first: Place, other: Place) -> None:
+    """Refuse planes that no volume spans. Raises ``ConversionError``."""
     if clusters([first.orientation, other.orientation]) != [0, 0]:
         raise ConversionError("inconsistent_series", "The slices differ in orientation.")
     if first.pixel_spacing != other.pixel_spacing:

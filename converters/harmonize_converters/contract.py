@@ -92,13 +92,20 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What the headers say that identifies: never stored as found unless the recipe says "keep"."""
+    """What the headers say that identifies: never stored as found unless the recipe says "keep".
+
+    ``series`` names the series that an image is of, ``frame_of_reference`` the patient's coordinates that its affine is
+    in, and ``derived_from`` the series that a segmentation was made from (UIDs of DICOM).
+    """
 
     subject: str | None = None
     session: str | None = None
     site: str | None = None
     device_id: str | None = None
     start: datetime | None = None
+    series: str | None = None
+    frame_of_reference: str | None = None
+    derived_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""DICOM: frames of scans with a place in the patient to volumes, cines to images in time, single images to planes.
+"""DICOM: frames of scans with a place in the patient to volumes, cines to images in time, single images to planes,
+segmentations to label images.
 
 The unit is a frame: a file and a frame number. A Siemens mosaic is a frame of many slices, one in colour is of three
 planes.
@@ -14,10 +15,10 @@ import numpy as np
 from pydantic import ValidationError
 from pydicom.dataset import Dataset
 
-from harmonize_converters import _dicom_subject
+from harmonize_converters import _dicom_seg, _dicom_subject
 from harmonize_converters._dicom_color import GREY
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
-from harmonize_converters._dicom_header import lenient_texts, read_dataset, whole
+from harmonize_converters._dicom_header import read_dataset, whole
 from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
 from harmonize_converters._dicom_mosaic import COUNT, mosaic_slices
 from harmonize_converters._dicom_pixels import libraries
@@ -25,7 +26,7 @@ from harmonize_converters._dicom_planes import PlaneFiles
 from harmonize_converters._dicom_private import is_orphaned
 from harmonize_converters._dicom_recent import Recent
 from harmonize_converters._dicom_risks import burned_in_risk, is_capture, recognizable_features
-from harmonize_converters._dicom_series import series_sources
+from harmonize_converters._dicom_series import SEGMENTATION, series_sources
 from harmonize_converters._dicom_slice import (
     TAGS,
     Slice,
@@ -90,6 +91,8 @@ class DicomConverter:
 
     def describe(self, source: SourceFiles) -> Described:
         """Headers of all frames; pixels only of frames at one place and time, to tell copies apart."""
+        if SEGMENTATION in source.roles:
+            return _dicom_seg.describe(source)
         found, volume = _assemble(source)
         _RECENT.keep(source, (found, volume), len(found.slices) + HEADER_SLICES)
         slices, first = found.slices, found.first
@@ -109,12 +112,14 @@ class DicomConverter:
             libraries=libraries(lead.pixels.transfer_syntax),
         )
         identity: Identity = replace(_dicom_subject.identity(first), start=earliest)
-        named = {tag: "\\".join(lenient_texts(first, tag)) for tag in _dicom_subject.RECIPE_TAGS}
-        return Described(description, identity, {tag: text for tag, text in named.items() if text.strip("\0")})
+        return Described(description, identity, _dicom_subject.recipe_texts(first))
 
     def read(self, source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
         """Planes in the order t, c, z, decoded one at a time; three times each where a volume is in colour, so that
         memory stays bounded."""
+        if SEGMENTATION in source.roles:
+            yield from _dicom_seg.read(source, description, block_bytes)
+            return
         found, volume = _RECENT.of(source) or _assemble(source)
         slices = found.slices
         if _image(slices, volume) != description.image:

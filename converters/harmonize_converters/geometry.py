@@ -26,6 +26,10 @@ decimals stay below it; gantries tilt in steps of 0.5 degrees or more."""
 COSINE_TOLERANCE = 0.01
 """How far written direction cosines may be from unit length and from orthogonal: two decimals do that."""
 MAX_GAPS_LISTED = 5
+COUNT_TOLERANCE = 0.1
+"""How far, in steps, the gap between two slices may be from a whole number of them, where slices were left out."""
+MAX_SLICES = 10_000
+"""Most slices that a stack is taken to have where some were left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +164,35 @@ def _check_points(points: np.ndarray) -> None:
         raise ConversionError(
             "invalid_header", "Three numbers below a kilometre would be right.", "ImagePositionPatient"
         )
+
+
+def with_gaps(
+    points: np.ndarray, normal: np.ndarray, spacing_between_slices: float | None
+) -> tuple[np.ndarray, list[int]]:
+    """Positions (m, 3) of all slices of a stack whose empty slices were left out, and the number of each one given.
+
+    ``points`` (n, 3) are in order along ``normal``, no two the same. Their gaps must be whole multiples of
+    SpacingBetweenSlices, which is measured along the normal (PS3.3 C.7.6.16.2.1), and the slices an even line, within
+    the tolerance of ``stack``. Otherwise the points are given back as they are, for ``stack`` to judge. Raises
+    ``ConversionError`` for more than ``MAX_SLICES`` slices.
+    """
+    as_given = points, list(range(len(points)))
+    between = abs(spacing_between_slices or 0.0)
+    if len(points) < 2 or between <= SAME_POSITION_MM:
+        return as_given
+    steps = np.diff(points @ normal) / between
+    if steps.sum() > MAX_SLICES:
+        raise ConversionError("implausible_size", f"There would be more than {MAX_SLICES} slices.")
+    counts = np.rint(steps).astype(np.int64)
+    if np.any(counts < 1) or np.any(np.abs(steps - counts) > COUNT_TOLERANCE):
+        return as_given
+    at = np.concatenate([[0], np.cumsum(counts)])
+    step = (points[-1] - points[0]) / at[-1]
+    line = points[0] + np.arange(at[-1] + 1)[:, None] * step
+    tolerance = max(STEP_TOLERANCE * float(step @ normal), SAME_POSITION_MM)
+    if not np.isclose(step @ normal, between, rtol=STEP_TOLERANCE):
+        return as_given
+    return (line, at.tolist()) if np.all(np.linalg.norm(points - line[at], axis=1) <= tolerance) else as_given
 
 
 def is_one_stack(parts: Sequence[Sequence[Sequence[float]]], orientation: Sequence[float]) -> bool:

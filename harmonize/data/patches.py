@@ -17,6 +17,7 @@ from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import Codes, select, with_labels
 from harmonize.data.foreground import Foreground
 from harmonize.data.patch_grid import Spacing, VoxelGrid, check_orientation, spatial_sizes, voxel_grid
+from harmonize.data.patch_labels import PatchLabels, segmentations_for, with_segmentations
 from harmonize.data.patch_places import around, grid_starts, patch_keys, random_starts
 from harmonize.data.patch_resample import Interpolation, Taps, interpolate, taps
 from harmonize.data.reader import ArrayReader, Chunks
@@ -62,19 +63,28 @@ class PatchDataset(BatchDataset):
         for images of labels.
     frames
         Consecutive time points of a patch; 1: each by itself.
+    labels
+        A condition on ``recordings`` that picks a segmentation for each image, as "modality = 'segmentation'" (any) or
+        "array_contains(segment_types, 'SCT:10200004')": samples get ``labels``; images without one are left out.
+    anonymization_mask
+        A condition on ``recordings`` that picks a segmentation of defaced voxels for each image that has one: inside
+        its segments ``mask`` is False and ``image`` zero, as where there is no data.
 
     Samples are dicts: ``image`` float32 (frames * values a voxel, x, y, z), a frame's values together,
     value = stored * slope + intercept; ``mask`` bool of the same shape, False where the image has no data
-    (outside it, padding voxels, NaN), where ``image`` is zero; ``affine`` float64 (4, 4), patch voxel to RAS+ mm,
-    NaN where unknown; ``start`` int64 (4,), the patch's first voxel (x, y, z) and its first time point, in the
-    grid of the spacing and orientation asked for; codes, ``age``, ``recording_id`` and ``target`` as for
-    ``WindowDataset``. In memory x is the fastest axis, as it is stored: ``image`` is a view with strides.
+    (outside it, padding voxels, NaN), where ``image`` is zero; ``labels`` int32 (x, y, z), where asked for: the number
+    of the segment in which a voxel's centre lies (that of the nearest voxel of the segmentation), 0 in none;
+    ``affine`` float64 (4, 4), patch voxel to RAS+ mm, NaN where unknown; ``start`` int64 (4,), the patch's first voxel
+    (x, y, z) and its first time point, in the grid of the spacing and orientation asked for; codes, ``age``,
+    ``recording_id`` and ``target`` as for ``WindowDataset``. In memory x is the fastest axis, as it is stored:
+    ``image`` is a view with strides.
 
     Raises
     ------
     ValueError
-        Where no image is chosen, where images differ in values a voxel, where an image's affine or spacing is
-        unknown and must be known, or for arguments that do not fit.
+        Where no image is chosen, or segmentations along with other images, where images differ in values a voxel,
+        where an image's affine or spacing is unknown and must be known, where an image has several segmentations or
+        one that is no map of labels, or for arguments that do not fit.
     """
 
     def __init__(
@@ -96,17 +106,32 @@ class PatchDataset(BatchDataset):
         orientation: str | None = None,
         interpolation: Interpolation = "linear",
         frames: int = 1,
+        labels: pl.Expr | str | None = None,
+        anonymization_mask: pl.Expr | str | None = None,
     ) -> None:
         _check(patch, stride, sampling, per_image, foreground, spacing, orientation, interpolation, frames)
         store = store if isinstance(store, Store) else open_store(store)
         self._opened, self._where = (store.path, store.version), where
         table = _images(store, where, target, *domains)
+        self._labels: PatchLabels | None = None
+        if labels is not None:
+            table, self._labels = with_segmentations(store, table, labels)
+        self._defaced: PatchLabels | None = None
+        if anonymization_mask is not None:
+            self._defaced = segmentations_for(store, table, anonymization_mask)
         if table.is_empty():
             raise ValueError("the store has no image that meets this condition")
+        if table["modality"].n_unique() > 1 and "segmentation" in table["modality"]:
+            raise ValueError(
+                "segmentations are among the images: narrow with where=, as \"modality != 'segmentation'\""
+            )
         self.patch, self.sampling, self.seed, self.frames = patch, sampling, seed, frames
         self._extent = np.array([*patch, *(1,) * (3 - len(patch)), frames], np.int64)
         self._interpolation: Interpolation = interpolation
         self._images, self._grids = _described(store, table, spacing, orientation)
+        for found in (self._labels, self._defaced):
+            if found is not None:
+                found.check(self._images)
         self._paths = [f"{group}/0" for group in table["image"]]
         super().__init__(domain_columns(table, target, domains), transform)
         self._sizes = np.array(
@@ -140,7 +165,10 @@ class PatchDataset(BatchDataset):
         return np.diff(self._ends, prepend=0)
 
     def _other_codes_of(self, field: str) -> Codes:
-        return self._codes_in(_images(open_store(*self._opened), self._where, field), field)
+        rows = _images(open_store(*self._opened), self._where, field)
+        if self._labels is not None:
+            rows = rows.filter(pl.col("recording_id").is_in(self._domains.recording_id.tolist()))
+        return self._codes_in(rows, field)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -162,7 +190,8 @@ class PatchDataset(BatchDataset):
         """See ``BatchDataset.fingerprint``."""
         drawn = (
             self.patch, self.frames, self.sampling, self.seed, self._share, self._foreground.threshold,
-            self._interpolation, self._grids,
+            self._interpolation, self._grids, self._labels and self._labels.names,
+            self._defaced and self._defaced.names,
         )  # fmt: skip
         hashed = hashlib.sha256(repr(drawn).encode() + "\n".join(self._domains.recording_id).encode())
         for column in (self._ends, self._sizes, *(axis for axes in self._starts for axis in axes)):
@@ -190,9 +219,36 @@ class PatchDataset(BatchDataset):
         at_once(self._root, fill, list(together.values()))
         affine = self._affines[rows]
         affine[:, :3, 3] += np.einsum("nij,nj->ni", affine[:, :3, :3], start[:, :3])
+        if self._defaced is not None:
+            self._leave_out(self._defaced, images, masks, rows, affine)
         turned = {"image": self._outward(image), "mask": self._outward(mask)}
         columns: dict[str, np.ndarray | torch.Tensor] = {**turned, "affine": affine, "start": start}
+        if self._labels is not None:
+            columns["labels"] = self._labels_of(self._labels, rows, affine)
         return self._batch(columns, rows)
+
+    def _labels_of(self, labels: PatchLabels, rows: np.ndarray, affine: np.ndarray) -> torch.Tensor:
+        """Labels (n, x, y, z) of patches whose voxels lie where ``affine`` says."""
+        made = np.empty((len(rows), *self._extent[:3]), np.int32)
+
+        def fill(i: int) -> None:
+            made[i] = labels.at(self._reader, int(rows[i]), affine[i], self._extent[:3].tolist())
+
+        at_once(self._root, fill, range(len(rows)))
+        found = torch.from_numpy(made)
+        return found if len(self.patch) == 3 else found[..., 0]
+
+    def _leave_out(
+        self, defaced: PatchLabels, images: np.ndarray, masks: np.ndarray, rows: np.ndarray, affine: np.ndarray
+    ) -> None:
+        """Take defaced voxels out of patches (n, time, channel, z, y, x), as where there is no data."""
+
+        def leave_out(i: int) -> None:
+            found = defaced.at(self._reader, int(rows[i]), affine[i], self._extent[:3].tolist())
+            inside = (found.reshape(*self._extent[:3], -1) > 0).any(axis=-1).T
+            images[i][..., inside], masks[i][..., inside] = 0, False
+
+        at_once(self._root, leave_out, range(len(rows)))
 
     def _outward(self, stored: torch.Tensor) -> torch.Tensor:
         turned = stored.flatten(1, 2).permute(0, 1, 4, 3, 2)

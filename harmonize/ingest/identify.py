@@ -147,6 +147,11 @@ def draft(policy: Policy, converter: Converter, known: Known) -> Draft:
         dataset=recipe.dataset,
         subject=subject,
         session=policy.pseudonym("ses", fields.get("session") or identity.session, recipe.dataset),
+        series=policy.pseudonym("series", identity.series, recipe.dataset),
+        frame_of_reference=policy.pseudonym("frame", identity.frame_of_reference, recipe.dataset),
+        derived_from=tuple(
+            name for uid in identity.derived_from if (name := policy.pseudonym("series", uid, recipe.dataset))
+        ),
         modality=fields.get("modality") or recipe.defaults.modality or modality,
         duration_s=description.duration_s,
         streams=streams,

@@ -45,8 +45,8 @@ def to_mne(view: RecordingView, stream: str | None = None) -> mne.io.RawArray:
 
 
 def to_nibabel(view: RecordingView) -> nibabel.Nifti1Image:
-    """The image as a ``nibabel.Nifti1Image`` of float32 values: (x, y, z), (x, y, z, t), or (x, y, z, t, c) in colour.
-    Raises ``ValueError`` for signals."""
+    """The image as a ``nibabel.Nifti1Image`` of float32 values: (x, y, z), (x, y, z, t), or (x, y, z, t, c) in colour
+    or with a channel for each segment. Raises ``ValueError`` for signals."""
     import nibabel
 
     if view.image is None:
@@ -60,7 +60,7 @@ def to_nibabel(view: RecordingView) -> nibabel.Nifti1Image:
     if view.image.affine is None and meta.spacing_mm is not None:
         image.header.set_zooms((*meta.spacing_mm, *image.header.get_zooms()[len(meta.spacing_mm) :]))
     if "c" in axes:
-        image.header.set_intent("rgb vector")
+        image.header.set_intent("rgb vector" if meta.photometric == "RGB" else "vector")
     return image
 
 

@@ -68,6 +68,8 @@ def _draw_slice(axis: Any, image: ImageView, title: str) -> None:
     picked = {"z": slice(z // 2, z // 2 + 1), "t": slice(0, 1)}
     plane = image.read([picked.get(axis, slice(None)) for axis in sizes])
     plane = plane.reshape(sizes["x"], sizes["y"], -1).swapaxes(0, 1)
+    if image.meta.photometric != "RGB":
+        plane = plane.max(axis=2)  # of segments that overlap
     low, high = (-160, 240) if image.meta.unit == "HU" else np.nanpercentile(plane, (1, 99.5))
     spacing = image.meta.spacing_mm
     aspect = spacing[1] / spacing[0] if spacing else 1.0

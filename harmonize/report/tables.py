@@ -15,7 +15,7 @@ from rich.tree import Tree
 from harmonize.report.quality import MEANINGS
 from harmonize.report.unmapped import HOW
 from harmonize.store.catalog import Row
-from harmonize_schemas import Image, Recording, SignalStream
+from harmonize_schemas import CodedConcept, Image, ImageSegment, Recording, SignalStream
 
 
 def _cell(value: Any) -> str:
@@ -97,6 +97,19 @@ def image_text(image: Image) -> str:
     return " x ".join(map(str, image.shape[::-1])) + f" {image.dtype}"
 
 
+def segment_text(segment: ImageSegment) -> str:
+    """ "segment 1: Kidney (SCT:64033007), Right (SCT:24028007); Anatomical Structure (SCT:91723000); MANUAL"."""
+
+    def said(*concepts: CodedConcept | None) -> str:
+        known = (one for one in concepts if one is not None)
+        return ", ".join(one.code if one.meaning is None else f"{one.meaning} ({one.code})" for one in known)
+
+    what = said(segment.type, *segment.type_modifiers) or "not said"
+    region = said(segment.region, *segment.region_modifiers)
+    parts = [what, f"in {region}" if region else "", said(segment.category), segment.algorithm or ""]
+    return f"segment {segment.number}: " + "; ".join(filter(None, parts))
+
+
 def counts_table(recordings: Iterable[Recording]) -> Table:
     """What was found: recordings by data set, modality, site, device and layout."""
     groups: Counter[tuple[str, ...]] = Counter()
@@ -141,8 +154,10 @@ def recording_tree(recording: Recording, events: Mapping[str, int], statistics: 
         branch.add(table)
     if recording.image:
         branch = tree.add(f"image: {image_text(recording.image)}")
-        for name, value in recording.image.model_dump(mode="json").items():
+        for name, value in recording.image.model_dump(mode="json", exclude={"segments"}).items():
             _branch(branch, name, value)
+        for segment in recording.image.segments:
+            branch.add(escape(segment_text(segment)))
     if events:
         branch = tree.add(f"{sum(events.values())} annotations")
         for label, count in Counter(events).most_common(10):

@@ -31,6 +31,7 @@ TEXTS, REALS, INTS = pl.List(TEXT), pl.List(REAL), pl.List(INT)
 TABLES: dict[str, dict[str, pl.DataType]] = {
     "recordings": {
         "recording_id": TEXT, "dataset": TEXT, "subject": TEXT, "session": TEXT, "site": TEXT,
+        "series": TEXT, "frame_of_reference": TEXT, "derived_from": TEXTS, "segment_types": TEXTS,
         "device_maker": TEXT, "device_model": TEXT, "device_id": TEXT,
         "device_software": TEXT, "reference": TEXT, "field_strength_t": REAL,
         "modality": TEXT, "age": REAL, "age_pooled": BOOL, "sex": TEXT,
@@ -167,7 +168,13 @@ def commit(root: Place, batch: Batch) -> int:
 
 def _merge_recordings(root: Place, frame: pl.DataFrame) -> int:
     table = table_at(root, "recordings")
-    merge = table.merge(frame, predicate="old.recording_id = new.recording_id", source_alias="new", target_alias="old")
+    merge = table.merge(
+        frame,
+        predicate="old.recording_id = new.recording_id",
+        source_alias="new",
+        target_alias="old",
+        merge_schema=True,  # the table may be older than a column
+    )
     with answers(root):
         merge.when_matched_update_all().when_not_matched_insert_all().execute()
     return int(table.version())
@@ -205,9 +212,20 @@ def _scanned(root: Place, table: str, version: int | None = None) -> Iterator[pl
     try:
         with answers(root):
             opened = table_at(root, table, version)
-            yield pl.scan_delta(opened, storage_options=scan_options(root), credential_provider=None)
+            lazy = pl.scan_delta(opened, storage_options=scan_options(root), credential_provider=None)
+            yield _widened(table, lazy, {field.name for field in opened.schema().fields})
     except DeltaError as error:
         raise StoreError(f"the store has no table {table!r}, or no version {version} of it") from error
+
+
+def _widened(table: str, lazy: pl.LazyFrame, there: set[str]) -> pl.LazyFrame:
+    """A table with the columns that came after it was made, which are null in it."""
+    wanted = TABLES.get(table, {})
+    if wanted.keys() <= there:
+        return lazy
+    added = {name: pl.lit(None, kind) for name, kind in wanted.items() if name not in there}
+    others = sorted(there - wanted.keys())
+    return lazy.with_columns(**added).select(*wanted, *others)
 
 
 def drop_rows(root: Place, table: str, pairs: pl.DataFrame) -> None:

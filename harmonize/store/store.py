@@ -165,6 +165,25 @@ class Store:
         }
         return RecordingView(meta, views, None)
 
+    @cached_property
+    def segmentations(self) -> pl.DataFrame:
+        """One row an image (``recording_id``) and a ``segmentation`` of it: one that was made from the image's series,
+        in the same data set and frame of reference. A series of several images has a row for each of them."""
+        made = self.recordings.explode("derived_from").filter(pl.col("derived_from").is_not_null())
+        made = made.select("dataset", series="derived_from", segmentation="recording_id", made_in="frame_of_reference")
+        pairs = self.recordings.filter(pl.col("image").is_not_null()).join(made, on=["dataset", "series"])
+        # a frame that one of them does not name is taken to be the same, because the segmentation names the series
+        same = (pl.col("frame_of_reference") == pl.col("made_in")).fill_null(True)
+        return pairs.filter(same).select("recording_id", "segmentation").unique().sort("recording_id", "segmentation")
+
+    def segmentations_of(self, recording_id: str) -> list[str]:
+        """The ids of an image's ``segmentations``. With ``image = store[recording_id].image``, the labels of one on the
+        image's grid are ``store[id].image.on_grid(image.affine, image.shape[:3])``. Raises ``KeyError``."""
+        if recording_id not in self.recordings["recording_id"]:
+            raise KeyError(recording_id)
+        of_it = self.segmentations.filter(pl.col("recording_id") == recording_id)
+        return of_it["segmentation"].to_list()
+
 
 def _column(coded: Collection[str], name: str) -> pl.Expr:
     return pl.col(name).cast(pl.Categorical) if name in coded else pl.col(name)

@@ -107,6 +107,33 @@ class ImageView:
         result: np.ndarray = values.astype(np.float32)
         return result.T
 
+    def on_grid(self, affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """Native voxels nearest to the points of another grid: (x, y, z, ...) of its ``shape`` (x, y, z), 0 outside.
+
+        ``affine`` (4, 4) maps voxels of that grid to RAS+ mm, in the same frame of reference. For images of labels,
+        which may not be mixed. Raises ``ValueError`` where this image has no affine or no axis z.
+        """
+        if self.affine is None or "z" not in self.meta.axes:
+            raise ValueError("the place of the image is unknown")
+        to = np.linalg.solve(self.affine, np.asarray(affine, np.float64))
+        x, y, z = shape
+        out = np.zeros((x, y, z, *self.shape[3:]), self.meta.dtype)
+        corners = np.array([(i, j, k, 1) for i in (0, x - 1) for j in (0, y - 1) for k in (0, z - 1)]) @ to.T
+        low, high = np.floor(corners.min(axis=0)[:3]) - 1, np.ceil(corners.max(axis=0)[:3]) + 2
+        start = np.clip(low, 0, self.shape[:3]).astype(np.int64)
+        stop = np.clip(high, 0, self.shape[:3]).astype(np.int64)
+        if np.any(stop <= start):
+            return out
+        box = self.digital([slice(int(a), int(b)) for a, b in zip(start, stop, strict=True)])
+        plane = np.stack(np.meshgrid(np.arange(x), np.arange(y), indexing="ij"), axis=-1)
+        first = plane @ to[:3, :2].T + to[:3, 3] - start
+        for k in range(z):
+            # half-way points go to the higher index, whatever the affines' rounding
+            index = np.floor(first + k * to[:3, 2] + (0.5 + 1e-6)).astype(np.int64)
+            inside = np.all((index >= 0) & (index < box.shape[:3]), axis=-1)
+            out[:, :, k][inside] = box[tuple(index[inside].T)]
+        return out
+
 
 @dataclass(frozen=True)
 class RecordingView:

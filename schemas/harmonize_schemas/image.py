@@ -16,6 +16,30 @@ Affine = tuple[Row, Row, Row, Row]
 AXES = ("t", "c", "z", "y", "x")
 
 
+class CodedConcept(Strict):
+    """A coded concept (PS3.3 8.8): ``code`` is "scheme:value", such as "SCT:10200004"; ``meaning`` is that of the
+    public dictionaries (PS3.16), None where they lack the code. A source's own words for it are not kept."""
+
+    code: str = Field(pattern=r"^[A-Za-z0-9]{2,16}:[A-Za-z0-9.-]{1,64}$")
+    meaning: str | None = None
+
+
+class ImageSegment(Strict):
+    """One segment of a segmentation (PS3.3 C.8.20.2): ``number`` as the source counts it, and what it is.
+
+    ``type`` is what was found ("Liver", "Neoplasm") and ``type_modifiers`` say more of it ("Right"); ``category`` is
+    the kind of thing that it is ("Anatomical Structure"); ``region`` is where it lies, where that is said apart.
+    """
+
+    number: int = Field(ge=1)
+    category: CodedConcept | None = None
+    type: CodedConcept | None = None
+    type_modifiers: tuple[CodedConcept, ...] = ()
+    region: CodedConcept | None = None
+    region_modifiers: tuple[CodedConcept, ...] = ()
+    algorithm: Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"] | None = None
+
+
 class Image(Strict):
     """One image of up to five axes, stored in the order t, c, z, y, x (OME-NGFF 0.5).
 
@@ -29,6 +53,9 @@ class Image(Strict):
     A stored value equal to ``padding_value`` is no data. ``scale_slopes`` are Philips' (2005,100E), one or one for each
     plane: a value divided by slope * scale slope is on the scanner's own scale and can be compared between series
     (Chenevert et al. 2014, doi:10.1593/tlo.13811).
+    A segmentation has ``segments``, and ``segment_values`` says how voxels tell them: "label", each holds the number of
+    its segment or 0; otherwise channel i of axis c is that of ``segments[i]``: "mask", 1 inside and 0 outside;
+    "probability" or "occupancy", a share from 0 to 1 (PS3.3 C.8.20.2.3).
     """
 
     axes: tuple[Literal["t", "c", "z", "y", "x"], ...]
@@ -58,6 +85,8 @@ class Image(Strict):
     b_values_s_mm2: tuple[float, ...] | None = None
     b_vectors_ras: tuple[tuple[float, float, float], ...] | None = None
     photometric: Literal["MONOCHROME1", "MONOCHROME2", "RGB"] | None = None
+    segments: tuple[ImageSegment, ...] = ()
+    segment_values: Literal["label", "mask", "probability", "occupancy"] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -73,7 +102,16 @@ class Image(Strict):
             raise ValueError("an affine and its source go together")
         if self.spacing_mm is not None and len(self.spacing_mm) == 2 and "z" in self.axes:
             raise ValueError(f"two spacings for axes {self.axes}")
+        if bool(self.segments) != (self.segment_values is not None):
+            raise ValueError("segments and what voxels say of them go together")
+        if self.segments and self.n_channels != (None if self.segment_values == "label" else len(self.segments)):
+            raise ValueError(f"{len(self.segments)} segments, {self.n_channels} channels")
         return self
+
+    @property
+    def n_channels(self) -> int | None:
+        """Size of axis c; None without it."""
+        return self.shape[self.axes.index("c")] if "c" in self.axes else None
 
     @property
     def n_planes(self) -> int:

@@ -149,6 +149,13 @@ class Recording(Strict):
     dataset: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
     subject: str | None
     session: str | None = None
+    series: str | None = None
+    """The DICOM series that the image is of: a pseudonym, as all identifiers, unless privacy is "keep"."""
+    frame_of_reference: str | None = None
+    """The patient coordinates that the image's affine is in (FrameOfReferenceUID): affines of two images of one subject
+    may be compared where these are equal."""
+    derived_from: tuple[str, ...] = ()
+    """The ``series`` that a segmentation was made from."""
     modality: Modality
     start_s: float | None = None
     """Seconds from the subject's first recording; None when the source gives no date."""

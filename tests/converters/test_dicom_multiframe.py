@@ -348,7 +348,7 @@ def test_i05_frames_at_one_place_without_reason_are_refused(tmp_path):
         ({"PixelData": stored_planes(3).tobytes()}, "truncated"),
         ({"PixelData": stored_planes(5).tobytes()}, "corrupt"),
         ({"BurnedInAnnotation": "YES"}, "quarantined_burned_in"),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}, "unsupported_sop_class"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.30"}, "unsupported_sop_class"),
         ({"Rows": 65535, "Columns": 65535}, "implausible_size"),
         ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 4}, "unsupported_photometric"),
     ],

@@ -21,6 +21,8 @@ import pydicom
 import soundfile
 from pydicom.datadict import DicomDictionary, keyword_for_tag
 
+from converters.dicom_files import changed, save
+from converters.seg_files import seg_dataset, segment
 from converters.test_opensignals import MAC, device
 from harmonize.report.demo_cohort import _ct
 from harmonize_converters._dicom_slice import TAGS
@@ -77,7 +79,7 @@ class Canaries:
 def plant(folder: Path) -> Canaries:
     """Good recordings of every format below ``folder``, and one damaged file."""
     made = Canaries()
-    for plants in (edf, wfdb, dicom, nifti, audio, brainvision, fif, opensignals, tables):
+    for plants in (edf, wfdb, dicom, segmentation, nifti, audio, brainvision, fif, opensignals, tables):
         plants(folder, made)
     (folder / f"{made.new('damaged file: name')}.edf").write_text(made.new("damaged file: content"))
     return made
@@ -166,6 +168,26 @@ def dicom(folder: Path, made: Canaries) -> None:
         ds.preamble = made.new("DICOM: preamble").encode().ljust(128, b"\0")
         ds.save_as(file.with_name(f"{made.new('DICOM: file name')}.dcm"))
         file.unlink()
+
+
+def segmentation(folder: Path, made: Canaries) -> None:
+    """A DICOM segmentation: the words and codes of its segments, and the UIDs that name other objects."""
+
+    def concept(where: str) -> list[pydicom.Dataset]:
+        words = {"CodeValue": made.new(f"DICOM SEG: value of {where}"), "CodeMeaning": made.new(f"DICOM SEG: {where}")}
+        return [changed(pydicom.Dataset(), {"CodingSchemeDesignator": "SCT", **words})]
+
+    words = ("SegmentLabel", "SegmentDescription", "SegmentAlgorithmName", "TrackingID")
+    codes = ("SegmentedPropertyCategoryCodeSequence", "SegmentedPropertyTypeCodeSequence", "AnatomicRegionSequence")
+    planted = {word: made.new(f"DICOM SEG: {word}") for word in words} | {code: concept(code) for code in codes}
+    planted["SegmentAlgorithmType"] = made.new("DICOM SEG: SegmentAlgorithmType").upper()
+    planted["TrackingUID"] = made.uid("DICOM SEG: TrackingUID")
+    source = changed(pydicom.Dataset(), {"SeriesInstanceUID": made.uid("DICOM SEG: source series")})
+    uids = {name: made.uid(f"DICOM SEG: {name}") for name in ("SeriesInstanceUID", "FrameOfReferenceUID")}
+    ds = seg_dataset([(100.0, 1, np.ones((5, 7), np.uint8))], **uids, PatientAge=None, PatientBirthDate=None)
+    ds.SegmentSequence, ds.ReferencedSeriesSequence = [segment(1, **planted)], [source]
+    ds.ContentLabel, ds.ContentDescription = made.new("DICOM SEG: label").upper(), made.new("DICOM SEG: description")
+    save(ds, place(folder, made, "DICOM SEG", ".dcm"))
 
 
 def _dicom_elements(made: Canaries, depth: str) -> pydicom.Dataset:

@@ -90,6 +90,7 @@ def test_every_format_was_converted(made) -> None:
     assert sorted(store.recordings["format"]) == [
         "BrainVision",
         "DICOM",
+        "DICOM",
         "EDF",
         "EDF+C",
         "Empatica E4",

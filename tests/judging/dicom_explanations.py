@@ -9,6 +9,7 @@ from judging.dicom_model import Aspect
 STANDARD = "https://dicom.nema.org/medical/dicom/current/output/chtml"
 PLANE = f"[PS3.3 C.7.6.2.1.1]({STANDARD}/part03/sect_C.7.6.2.html)"
 FRAMES = f"[PS3.3 C.7.6.6]({STANDARD}/part03/sect_C.7.6.6.html)"
+GROUPS = f"[PS3.3 C.7.6.16]({STANDARD}/part03/sect_C.7.6.16.html)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +63,12 @@ EXPLANATIONS = (
     Explanation(
         "pydicom",
         ("file",),
-        "Segmentations",
-        "not yet built",
-        "Labels, not scan values: they are to become label images beside their source (issue 7), and are refused by their "
-        "class until then. pydicom gives their bits.",
-        code="unsupported_sop_class",
+        "Segmentations of one frame with the groups of three",
+        "harmonize",
+        f"They have one frame (no NumberOfFrames), and functional groups that describe three, at three positions. By "
+        f"{GROUPS} there is one item for each frame, so nothing says where the frame lies. pydicom gives its bits, which "
+        "need no place. Segmentations that are whole are converted (`tests/converters/test_dicom_seg.py`; the judge is "
+        "highdicom).",
         whats=_SEGMENTATIONS,
     ),
     Explanation(
