@@ -28,7 +28,7 @@ demo: .venv/ready
 	$(BIN)/harmonize demo demo-out
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check .
