@@ -10,7 +10,7 @@ import numpy as np
 
 from harmonize_converters._dicom_slice import TIME_TAGS, Diffusion, Place, Slice
 from harmonize_converters.contract import ConversionError
-from harmonize_converters.geometry import Stack, same_positions, stack
+from harmonize_converters.geometry import Stack, plane_normal, same_positions, stack
 
 ORIENTATION_TOLERANCE = 1e-3
 _MILLISECOND_TAGS = ("TriggerTime", "FrameReferenceTime")
@@ -66,10 +66,8 @@ def assemble(slices: Sequence[Slice], same: Same) -> Volume:
         check_places(places[0], place)
     lead = places[0]
     positions = np.array([place.position for place in places])
-    # The normal of the stack; ``stack`` checks that the cosines are right before they are used further.
     head = stack(positions[:1], lead.orientation, lead.pixel_spacing)
-    normal = np.cross(lead.orientation[:3], lead.orientation[3:])
-    at = same_positions(positions, normal / np.linalg.norm(normal))
+    at = same_positions(positions, plane_normal(lead.orientation))
     planes, n_times, step, flags = _in_time(slices, at, same)
     n_places = len(at)
     geometry = head

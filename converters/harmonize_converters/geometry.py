@@ -200,9 +200,7 @@ def is_one_stack(parts: Sequence[Sequence[Sequence[float]]], orientation: Sequen
     many slices (times) at each place, and no part is all of it alone."""
     positions = np.array([position for part in parts for position in part])
     try:
-        stack(positions[:1], orientation, (1.0, 1.0))  # that the cosines are right
-        normal = np.cross(orientation[:3], orientation[3:])
-        places = same_positions(positions, normal / np.linalg.norm(normal))
+        places = same_positions(positions, plane_normal(orientation))
         stack(positions[[place[0] for place in places]], orientation, (1.0, 1.0))
     except ConversionError:
         return False
