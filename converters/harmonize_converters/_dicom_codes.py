@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from functools import cache
 
 from pydicom.dataset import Dataset
-from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
 
 from harmonize_converters._dicom_header import items, lenient_text
 from harmonize_converters.contract import ConversionError
@@ -52,6 +50,9 @@ def _concept(item: Dataset) -> CodedConcept | None:
 @cache
 def _meaning(scheme: str, value: str) -> str | None:
     if scheme in _SNOMED_RT:  # these codes went over into SCT (PS3.16 O.1): pydicom compares them
+        from pydicom.sr.codedict import codes
+        from pydicom.sr.coding import Code
+
         old = Code(value, "SRT", "")
         new = next((new for new in codes.SCT.concepts.values() if new == old), None)
         return None if new is None else _meanings()["SCT", new.value]
@@ -60,6 +61,8 @@ def _meaning(scheme: str, value: str) -> str | None:
 
 @cache
 def _meanings() -> Mapping[tuple[str, str], str]:
+    from pydicom.sr.codedict import codes  # a tenth of a second, for segmentations and tracers alone
+
     every = [code for scheme in codes.schemes() for code in getattr(codes, scheme).concepts.values()]
     every.sort(key=lambda code: len(code.meaning), reverse=True)  # of several, the shortest counts
     return {(code.scheme_designator, code.value): code.meaning for code in every}

@@ -1,4 +1,4 @@
-"""Planes of DICOM files, one frame at a time: where each lies in the file, read and decoded (PS3.5 A.4)."""
+"""Planes of DICOM files, read and decoded one frame at a time."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
-from itertools import pairwise
-from math import ceil
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from pydicom.dataset import FileDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import UID, RLELossless
+from pydicom.uid import UID
 
-from harmonize_converters._dicom_frames import n_frames
-from harmonize_converters._dicom_header import parsing, quiet, read_header, value_of
+from harmonize_converters._dicom_header import parsing, quiet, read_header
+from harmonize_converters._dicom_pixel_data import TABLES, PixelData, frame_pieces, pixel_data
 from harmonize_converters._dicom_pixels import (
     PLUGINS,
     TAGS,
@@ -33,20 +30,15 @@ from harmonize_converters._dicom_walk import Stream
 from harmonize_converters.contract import ConversionError, FoundFile
 
 OPEN_FILES = 8
-_TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
-_PIXEL_VRS = (b"OB", b"OW", b"UN")
-_UNDEFINED = 0xFFFFFFFF
-_ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
-# SOI of JPEG and JPEG-LS, SOC and SIZ of JPEG 2000, the signature box of JP2.
-_FRAME_STARTS = (b"\xff\xd8", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
-Piece = tuple[int, int]
-"""Offset and length in bytes."""
 
 
 class PlaneFile:
-    """One open file whose frames are decoded one at a time. Raises ``ConversionError`` from every method."""
+    """One open file whose frames are decoded one at a time; ``known``: its pixel data, where that was found already.
 
-    def __init__(self, file: FoundFile, expected: PixelFormat) -> None:
+    Raises ``ConversionError`` from every method.
+    """
+
+    def __init__(self, file: FoundFile, expected: PixelFormat, known: PixelData | None = None) -> None:
         self._expected = expected
         self._syntax = UID(expected.transfer_syntax)
         try:
@@ -54,11 +46,9 @@ class PlaneFile:
         except OSError:
             raise ConversionError("unreadable_file") from None
         try:
-            header = self._find(file)
-            self.frames = n_frames(header)
-            if pixel_format(header, file.size) != expected:
-                raise ConversionError("source_changed")
-            self._pieces = self._locate(header)
+            found = known or self._find(file)
+            self.frames, self._vr = found.frames, found.vr
+            self._pieces = frame_pieces(found, expected, self._read)
         except BaseException:
             self._opened.close()
             raise
@@ -104,30 +94,17 @@ class PlaneFile:
             raise ConversionError("truncated", "", "PixelData")
         return values
 
-    def _find(self, file: FoundFile) -> FileDataset:
-        """Read the header and find the value of Pixel Data: ``_start``, ``_length`` (None: undefined), ``_vr``."""
+    def _find(self, file: FoundFile) -> PixelData:
         with parsing():
-            header, stream = read_header(self._opened, (*TAGS, *_TABLES))
-            self._end = file.size
+            header, stream = read_header(self._opened, (*TAGS, *TABLES))
+            end = file.size
             if isinstance(stream, BytesIO):
                 self._opened.close()
-                self._opened, self._end = stream, len(stream.getbuffer())
-            little = header.original_encoding[1] is not False
-            head = self._opened.read(12)
-            # Some files are implicit although their transfer syntax is not.
-            implicit = header.original_encoding[0] is not False or head[4:6] not in _PIXEL_VRS
-            at = 4 if implicit else 8
-            tag = b"\xe0\x7f\x10\x00" if little else b"\x7f\xe0\x00\x10"
-            self._check_present(len(head) == 12 and head[:4] == tag)
-            self._vr = "OW" if implicit else head[4:6].decode("latin-1")
-            length = int.from_bytes(head[at : at + 4], "little" if little else "big")
-            self._start = self._opened.tell() - 12 + at + 4
-            self._length: int | None = None if length == _UNDEFINED else length
-            return header
-
-    def _check_present(self, present: object) -> None:
-        if not present:
-            raise ConversionError("truncated", "There is no pixel data.", "PixelData")
+                self._opened, end = stream, len(stream.getbuffer())
+            found = pixel_data(header, stream, end)
+        if pixel_format(header, file.size) != self._expected:
+            raise ConversionError("source_changed")
+        return found
 
     def _read(self, offset: int, length: int) -> bytes:
         try:
@@ -138,77 +115,6 @@ class PlaneFile:
         if len(data) < length:
             raise ConversionError("truncated", "", "PixelData")
         return data
-
-    def _locate(self, header: FileDataset) -> list[list[Piece]]:
-        """The pieces of each frame."""
-        if self._syntax.is_encapsulated:
-            items = list(self._items())
-            tables = [value_of(header, name) for name in _TABLES]
-            return self._framed(items[0], items[1:], tables) if items else self._framed((0, 0), [], tables)
-        bits, frames, length = self._expected.frame_bits, self.frames, self._length
-        if length is None:
-            raise ConversionError("corrupt", "Pixel data that are not compressed have no length.", "PixelData")
-        needed = ceil(bits * frames / 8)
-        if length < needed or self._start + needed > self._end:
-            raise ConversionError("truncated", f"{length} of {needed} bytes of pixels.", "PixelData")
-        if length - needed > 1 and (length - needed) * 8 >= bits:
-            raise ConversionError("corrupt", f"The pixel data hold more than {frames} frames.", "PixelData")
-        if self._expected.photometric == "YBR_FULL_422" and length >= frames * 3 * self._expected.plane_bytes:
-            raise ConversionError("unsupported_photometric", "Its colours are not halved as declared.", "PixelData")
-        if self._start + length > self._end:
-            raise ConversionError("truncated", "", "PixelData")
-        swapped = not self._syntax.is_little_endian and self._expected.bits_allocated == 8 and self._vr == "OW"
-        if swapped and bits % 16:
-            if frames > 1:
-                raise ConversionError("unsupported_pixel_data", "Frames of odd size share 16-bit words.", "PixelData")
-            return [[(self._start, min(length, needed + 1))]]
-        ends = [ceil((k + 1) * bits / 8) for k in range(frames)]
-        return [[(self._start + k * bits // 8, end - k * bits // 8)] for k, end in enumerate(ends)]
-
-    def _items(self) -> list[Piece]:
-        """The items of encapsulated pixel data, the Basic Offset Table first."""
-        items = []
-        at = self._start
-        end = self._end if self._length is None else self._start + self._length
-        if end > self._end:
-            raise ConversionError("truncated", "", "PixelData")
-        while self._length is None or at < end:
-            head = self._read(at, 8)
-            length = int.from_bytes(head[4:], "little")
-            if head[:4] == _DELIMITER:
-                break
-            if head[:4] != _ITEM or length == _UNDEFINED:
-                raise ConversionError("corrupt", "The pixel data's fragments cannot be read.", "PixelData")
-            if at + 8 + length > end:
-                raise ConversionError("truncated", "", "PixelData")
-            items.append((at + 8, length))
-            at += 8 + length
-        return items
-
-    def _framed(self, table: Piece, fragments: Sequence[Piece], extended: Sequence[object]) -> list[list[Piece]]:
-        """Which fragments make which frame. Every frame has at least one of its own (PS3.5 A.4)."""
-        frames = self.frames
-        wrong = ConversionError("corrupt", f"{len(fragments)} fragments for {frames} frames.", "PixelData")
-        if len(fragments) < frames or (self._syntax == RLELossless and len(fragments) > frames > 1):
-            raise wrong
-        if frames == 1:
-            return [list(fragments)]
-        if len(fragments) == frames:
-            return [[fragment] for fragment in fragments]
-        # Offset tables count from the first byte behind the Basic Offset Table.
-        heads = {offset - fragments[0][0]: number for number, (offset, _) in enumerate(fragments)}
-        basic = np.frombuffer(self._read(*table), "<u4") if table[1] % 4 == 0 else np.empty(0, "<u4")
-        if isinstance(extended[0], bytes) and len(extended[0]) == 8 * frames:
-            starts = np.frombuffer(extended[0], "<u8").tolist()
-        elif table[1]:
-            starts = basic.tolist()
-        else:
-            firsts = [self._read(offset, min(length, 8)) for offset, length in fragments]
-            starts = [head for head, first in zip(heads, firsts, strict=True) if first.startswith(_FRAME_STARTS)]
-        if len(starts) != frames or starts[0] != 0 or starts != sorted(set(starts)) or not set(starts) <= heads.keys():
-            raise wrong
-        bounds = [*(heads[start] for start in starts), len(fragments)]
-        return [list(fragments[a:b]) for a, b in pairwise(bounds)]
 
     def _unpack(self, data: bytes, skip: int) -> np.ndarray:
         """Single bits, the first the lowest of the first byte (PS3.5 8.1.1), ``skip`` of them the last frame's."""
@@ -256,10 +162,14 @@ class PlaneFile:
 
 
 class PlaneFiles:
-    """Planes of several files, the last few of which stay open, and the last mosaic or frame in colour in memory."""
+    """Planes of several files, the last few of which stay open, and the last mosaic or frame in colour in memory.
 
-    def __init__(self, files: Sequence[FoundFile]) -> None:
+    ``known`` has the pixel data of each file where they were found already (and the files are unchanged).
+    """
+
+    def __init__(self, files: Sequence[FoundFile], known: Sequence[PixelData | None] = ()) -> None:
         self._files = files
+        self._known = known or (None,) * len(files)
         self._open: OrderedDict[int, PlaneFile] = OrderedDict()
         self._last: tuple[int, int, np.ndarray] | None = None
 
@@ -289,7 +199,7 @@ class PlaneFiles:
 
     def plane(self, file: int, frame: int, expected: PixelFormat) -> np.ndarray:
         """The values of a whole frame of file number ``file``, as ``PlaneFile.plane`` gives them."""
-        opened = self._open.pop(file, None) or PlaneFile(self._files[file], expected)
+        opened = self._open.pop(file, None) or PlaneFile(self._files[file], expected, self._known[file])
         self._open[file] = opened
         # What is deflated lies in memory as a whole.
         while len(self._open) > (1 if UID(expected.transfer_syntax).is_deflated else OPEN_FILES):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import takewhile
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from pydicom.dataset import Dataset
@@ -38,55 +38,82 @@ _Series = tuple[str, ...]
 """A folder, a series UID, and what no volume spans."""
 
 
+class Peek(NamedTuple):
+    """What grouping must know of a file.
+
+    ``mark``: its series UID and what no volume spans; or one word for what belongs to no series. ``grouped``: it has
+    functional groups, and its frames' places are not looked at here.
+    """
+
+    mark: tuple[str, ...]
+    orientation: tuple[float, ...] | None = None
+    position: tuple[float, ...] | None = None
+    grouped: bool = False
+
+
 class _Found(NamedTuple):
-    """A file of a series; ``grouped``: it has functional groups, and its frames' places are not looked at here."""
+    """A file of a series."""
 
     file: FoundFile
-    orientation: tuple[float, ...] | None
-    position: tuple[float, ...] | None
-    grouped: bool
+    peek: Peek
 
 
-def series_sources(name: str, files: Sequence[FoundFile]) -> list[SourceFiles]:
+_DIRECTORY, _SEGMENTATION, _ALONE = Peek(("directory",)), Peek((SEGMENTATION,)), Peek(("slice",))
+
+
+def peek(file: FoundFile) -> Peek:
+    """What grouping must know of a file; what cannot be read is described alone, where the reason is given. Never
+    raises."""
+    try:
+        header = read_dataset(file.path, _TAGS)
+        if is_directory(header):
+            return _DIRECTORY
+        if is_segmentation(header):
+            return _SEGMENTATION
+        uid = lenient_texts(header, "SeriesInstanceUID")
+        grouped = has_groups(header)
+        if not uid or (not grouped and n_frames(header) > 1) or is_planar(header):
+            return _ALONE
+    except ConversionError:
+        return _ALONE
+    split = tuple("\\".join(lenient_texts(header, tag)) for tag in _SPLIT_TAGS)
+    if grouped:  # the parts of a concatenation (PS3.3 C.7.6.16.2.2.4) differ in their number of frames
+        whole = lenient_texts(header, "ConcatenationUID") or split[-1:]
+        return Peek((uid[0], *split[:-1], f"{whole[0]} by functional groups"), grouped=True)
+    return Peek((uid[0], *split), _numbers(header, "ImageOrientationPatient"), _position(header))
+
+
+def series_sources(name: str, files: Sequence[FoundFile], peeked: Iterable[Peek | None]) -> list[SourceFiles]:
     """Sources of the converter ``name``: one a volume, the slices of one series split by what no volume spans; one a
     file for cine objects, segmentations, images without a place and what cannot be read. A series lies in one folder,
-    or in several that make one stack together. Never raises."""
+    or in several that make one stack together. ``peeked``: of each file, None where that was lost. Never raises."""
     sources: list[SourceFiles] = []
     series: dict[_Series, list[_Found]] = {}
-    for file in sorted(files, key=lambda f: f.key):
-        try:
-            header = read_dataset(file.path, _TAGS)
-            if is_directory(header):
-                continue
-            if is_segmentation(header):
-                sources.append(SourceFiles(name, file.key, (file,), (SEGMENTATION,)))
-                continue
-            uid = lenient_texts(header, "SeriesInstanceUID")
-            grouped = has_groups(header)
-            alone = not uid or (not grouped and n_frames(header) > 1) or is_planar(header)
-        except ConversionError:
-            alone = True
-        if alone:  # what cannot be read is described alone, where the reason is given
-            sources.append(SourceFiles(name, file.key, (file,), ("slice",)))
-            continue
-        folder = file.key.rpartition("/")[0]
-        split = tuple("\\".join(lenient_texts(header, tag)) for tag in _SPLIT_TAGS)
-        if grouped:  # the parts of a concatenation (PS3.3 C.7.6.16.2.2.4) differ in their number of frames
-            whole = lenient_texts(header, "ConcatenationUID") or split[-1:]
-            split = (*split[:-1], f"{whole[0]} by functional groups")
-        place = (None, None) if grouped else (_numbers(header, "ImageOrientationPatient"), _position(header))
-        series.setdefault((folder, uid[0], *split), []).append(_Found(file, *place, grouped))
+    for file, seen in sorted(zip(files, _shared(peeked), strict=True), key=lambda pair: pair[0].key):
+        if seen in (_SEGMENTATION, _ALONE):
+            sources.append(SourceFiles(name, file.key, (file,), seen.mark))
+        elif seen != _DIRECTORY:
+            series.setdefault((file.key.rpartition("/")[0], *seen.mark), []).append(_Found(file, seen))
     for (folder, uid_, *split_), found in _across_folders(series).items():
-        kinds = clusters([one.orientation for one in found])
+        kinds = clusters([one.peek.orientation for one in found])
         for kind in sorted(set(kinds)):
             of_kind = tuple(one.file for one, k in zip(found, kinds, strict=True) if k == kind)
             mark = hashlib.sha256("\0".join([*split_, str(kind)]).encode()).hexdigest()[:8]
             key = f"{folder}/{uid_}-{mark}"
             roles = ("slice",) * len(of_kind)
-            for member in _members(of_kind) if found[0].grouped else [None]:
+            for member in _members(of_kind) if found[0].peek.grouped else [None]:
                 own = key if member is None else f"{key}#{quote(member, safe='')}"
                 sources.append(SourceFiles(name, own, of_kind, roles, member))
     return sources
+
+
+def _shared(peeked: Iterable[Peek | None]) -> Iterator[Peek]:
+    """What most files of a series have in common is held once, also where it comes from other processes."""
+    known: dict[object, Any] = {}
+    for one in peeked:
+        seen = one or _ALONE
+        shared: dict[str, Any] = {"mark": seen.mark, "orientation": seen.orientation}
+        yield seen._replace(**{name: known.setdefault(value, value) for name, value in shared.items()})
 
 
 def _members(files: Sequence[FoundFile]) -> list[str | None]:
@@ -123,8 +150,8 @@ def _above(folders: Sequence[str]) -> str:
 
 
 def _one_stack(parts: Sequence[Sequence[_Found]]) -> bool:
-    orientations = [one.orientation for part in parts for one in part]
-    positions = [[one.position for one in part if one.position is not None] for part in parts]
+    orientations = [one.peek.orientation for part in parts for one in part]
+    positions = [[one.peek.position for one in part if one.peek.position is not None] for part in parts]
     if orientations[0] is None or len(set(clusters(orientations))) > 1 or sum(map(len, positions)) < len(orientations):
         return False
     return is_one_stack(positions, orientations[0])

@@ -6,11 +6,11 @@ A converter is stateless and picklable by name; every method may run in another 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -184,4 +184,21 @@ class Converter(Protocol):
 
     def annotations(self, source: SourceFiles, description: Description) -> Iterator[FoundAnnotation]:
         """Events in order of onset. Raises ``ConversionError``."""
+        ...
+
+
+@runtime_checkable
+class Peeking(Converter, Protocol):
+    """A converter that opens every file to group them. What it asks of one may be asked in another process, so that a
+    million files are not opened one after the other."""
+
+    def peek(self, file: FoundFile) -> Any:
+        """What ``group`` must know of a recognised file: small, and picklable. Never raises."""
+        ...
+
+    def group(
+        self, files: Sequence[FoundFile], siblings: Mapping[str, FoundFile], peeked: Iterable[Any] | None = None
+    ) -> list[SourceFiles]:
+        """As ``Converter.group``. ``peeked``: what ``peek`` gave for each file, in their order; None: it is called
+        here."""
         ...

@@ -7,7 +7,7 @@ planes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,15 +18,16 @@ from pydicom.dataset import Dataset
 from harmonize_converters import _dicom_seg, _dicom_subject
 from harmonize_converters._dicom_color import GREY
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
-from harmonize_converters._dicom_header import read_dataset, whole
+from harmonize_converters._dicom_header import whole
 from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
 from harmonize_converters._dicom_mosaic import COUNT, mosaic_slices
+from harmonize_converters._dicom_pixel_data import PixelData, read_with_pixel_data
 from harmonize_converters._dicom_pixels import libraries
 from harmonize_converters._dicom_planes import PlaneFiles
 from harmonize_converters._dicom_private import is_orphaned
 from harmonize_converters._dicom_recent import Recent
 from harmonize_converters._dicom_risks import burned_in_risk, is_capture, recognizable_features
-from harmonize_converters._dicom_series import SEGMENTATION, series_sources
+from harmonize_converters._dicom_series import SEGMENTATION, Peek, peek, series_sources
 from harmonize_converters._dicom_slice import (
     TAGS,
     Slice,
@@ -61,10 +62,12 @@ _READ_TAGS: tuple[str | int, ...] = tuple(
 
 @dataclass(frozen=True, slots=True)
 class _Frames:
-    """The slices of one source, the file that each is in, the flat header of the first, and flags of any."""
+    """The slices of one source, the file that each is in, where each file's pixels are, the flat header of the first
+    slice, and flags of any."""
 
     slices: tuple[Slice, ...]
     files: tuple[int, ...]
+    pixel_data: tuple[PixelData | None, ...]
     first: Dataset
     flags: tuple[str, ...]
 
@@ -85,9 +88,15 @@ class DicomConverter:
         """The prefix of PS3.10 7.1, whatever the file is called."""
         return head[PREFIX_AT : PREFIX_AT + len(PREFIX)] == PREFIX
 
-    def group(self, files: Sequence[FoundFile], siblings: Mapping[str, FoundFile]) -> list[SourceFiles]:
+    def peek(self, file: FoundFile) -> Peek:
+        """Its series, its place and what it is: see ``Peek``."""
+        return peek(file)
+
+    def group(
+        self, files: Sequence[FoundFile], siblings: Mapping[str, FoundFile], peeked: Iterable[Peek | None] | None = None
+    ) -> list[SourceFiles]:
         """One source a volume: see ``series_sources``. Volumes of the same multi-frame files have a ``member``."""
-        return series_sources(self.name, files)
+        return series_sources(self.name, files, map(peek, files) if peeked is None else peeked)
 
     def describe(self, source: SourceFiles) -> Described:
         """Headers of all frames; pixels only of frames at one place and time, to tell copies apart."""
@@ -127,7 +136,7 @@ class DicomConverter:
         pixels = slices[0].pixels
         at_once = max(1, block_bytes // pixels.plane_bytes)
         order = _stored_order(volume, pixels.colors)
-        with PlaneFiles(source.files) as planes:
+        with PlaneFiles(source.files, found.pixel_data) as planes:
             for start in range(0, len(order), at_once):
                 wanted = order[start : start + at_once]
                 rows = (planes.slice(found.files[index], slices[index])[color] for index, color in wanted)
@@ -146,7 +155,7 @@ class DicomConverter:
 
 def _assemble(source: SourceFiles) -> tuple[_Frames, Volume]:
     found = _frames(source)
-    with PlaneFiles(source.files) as planes:
+    with PlaneFiles(source.files, found.pixel_data) as planes:
 
         def same(a: int, b: int) -> bool:
             one, other = (planes.slice(found.files[i], found.slices[i]) for i in (a, b))
@@ -159,13 +168,15 @@ def _frames(source: SourceFiles) -> _Frames:
     """The frames of a source: all of its files', or those of its ``member``."""
     slices: list[Slice] = []
     files: list[int] = []
+    pixel_data: list[PixelData | None] = []
     kinds: list[Kind] = []
     firsts: dict[Kind | None, Dataset] = {}
     flags: dict[str, None] = {}
     for number, file in enumerate(source.files):
         if file.size == 0:
             raise ConversionError("empty_file")
-        header = read_dataset(file.path, _READ_TAGS)
+        header, data = read_with_pixel_data(file, _READ_TAGS)
+        pixel_data.append(data)
         kind = check_kind(header).name
         pixels = pixels_of(header, file.size)
         parts = whole(header, "InConcatenationTotalNumber")
@@ -195,7 +206,8 @@ def _frames(source: SourceFiles) -> _Frames:
     if not own:
         raise ConversionError("source_changed")
     first = firsts[kinds[own[0]] if kinds else None]
-    return _Frames(tuple(slices[index] for index in own), tuple(files[index] for index in own), first, tuple(flags))
+    own_slices, own_files = tuple(slices[index] for index in own), tuple(files[index] for index in own)
+    return _Frames(own_slices, own_files, tuple(pixel_data), first, tuple(flags))
 
 
 def _flags(lead: Slice) -> Iterator[str]:

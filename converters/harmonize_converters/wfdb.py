@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
+from typing import NamedTuple
 
 import numpy as np
 
 from harmonize_converters._open import opened, read_at
 from harmonize_converters._wfdb_annotations import ANNOTATORS, label_of, parse_annotations
 from harmonize_converters._wfdb_decode import FORMATS
-from harmonize_converters._wfdb_header import WfdbHeader, is_header, safe_name
+from harmonize_converters._wfdb_header import is_header, safe_name
 from harmonize_converters._wfdb_layout import beside
 from harmonize_converters._wfdb_record import WfdbRecord, load, read_header
 from harmonize_converters._wfdb_samples import read_samples
@@ -32,6 +33,13 @@ MAX_ANNOTATION_BYTES = 1 << 24
 """Some million annotations, which are held in memory to be sorted."""
 
 
+class Named(NamedTuple):
+    """The files that a header names, each once: of signals, and of segments' headers without their suffix."""
+
+    signals: tuple[str, ...]
+    segments: tuple[str, ...]
+
+
 class WfdbConverter:
     """WFDB records: a header, its signal files or segments, and the annotation files beside it."""
 
@@ -43,27 +51,41 @@ class WfdbConverter:
         """Whether the first line that is no comment is a record line that names the file itself."""
         return is_header(head, name.rsplit(".", 1)[0])
 
-    def group(self, files: Sequence[FoundFile], siblings: Mapping[str, FoundFile]) -> list[SourceFiles]:
+    def peek(self, file: FoundFile) -> Named:
+        """The files that a header names."""
+        try:
+            header = read_header(file)
+        except ConversionError:  # describe will say why
+            return Named((), ())
+        signals = dict.fromkeys(signal.file for signal in header.signals)
+        return Named(tuple(signals), tuple(dict.fromkeys(segment.name for segment in header.segments)))
+
+    def group(
+        self,
+        files: Sequence[FoundFile],
+        siblings: Mapping[str, FoundFile],
+        peeked: Iterable[Named | None] | None = None,
+    ) -> list[SourceFiles]:
         """A header claims its signal files and annotation files; a multi-segment header also the headers
         of its segments, which are then no sources of their own."""
         by_key = {file.key: file for file in files}
-        headers = {file.key: _try_header(file) for file in files}
-        claimed = {key for file in files for key in _segment_keys(file, headers[file.key], by_key)}
-        return [self._source(file, headers, by_key, siblings) for file in files if file.key not in claimed]
+        found = map(self.peek, files) if peeked is None else peeked
+        named = {file.key: one or Named((), ()) for file, one in zip(files, found, strict=True)}
+        claimed = {key for file in files for key in _segment_keys(file, named[file.key], by_key)}
+        return [self._source(file, named, by_key, siblings) for file in files if file.key not in claimed]
 
     def _source(
         self,
         file: FoundFile,
-        headers: Mapping[str, WfdbHeader | None],
+        named: Mapping[str, Named],
         by_key: Mapping[str, FoundFile],
         siblings: Mapping[str, FoundFile],
     ) -> SourceFiles:
         members: dict[str, tuple[FoundFile, str]] = {}
-        header = headers[file.key]
-        for key in _segment_keys(file, header, by_key):
+        for key in _segment_keys(file, named[file.key], by_key):
             members[key] = (by_key[key], "segment")
-            _claim_signals(by_key[key], headers[key], siblings, members)
-        _claim_signals(file, header, siblings, members)
+            _claim_signals(by_key[key], named[key], siblings, members)
+        _claim_signals(file, named[file.key], siblings, members)
         stem = file.key.rsplit(".", 1)[0]
         for suffix in sorted(ANNOTATORS):
             if (key := f"{stem}.{suffix}") in siblings:
@@ -176,28 +198,16 @@ def _events(file: FoundFile, annotator: str, record: WfdbRecord) -> Iterator[Fou
         )
 
 
-def _try_header(file: FoundFile) -> WfdbHeader | None:
-    """For grouping, which never raises: what is wrong with a header, ``describe`` will say."""
-    try:
-        return read_header(file)
-    except ConversionError:
-        return None
-
-
-def _segment_keys(file: FoundFile, header: WfdbHeader | None, known: Mapping[str, FoundFile]) -> list[str]:
+def _segment_keys(file: FoundFile, named: Named, known: Mapping[str, FoundFile]) -> list[str]:
     """The keys of the segments' headers that are there, each once."""
-    names = dict.fromkeys(segment.name for segment in header.segments) if header else {}
-    keys = (beside(file, f"{name}.hea") for name in names)
+    keys = (beside(file, f"{name}.hea") for name in named.segments)
     return [key for key in keys if key in known and key != file.key]
 
 
 def _claim_signals(
-    file: FoundFile,
-    header: WfdbHeader | None,
-    siblings: Mapping[str, FoundFile],
-    members: dict[str, tuple[FoundFile, str]],
+    file: FoundFile, named: Named, siblings: Mapping[str, FoundFile], members: dict[str, tuple[FoundFile, str]]
 ) -> None:
-    for name in dict.fromkeys(signal.file for signal in header.signals) if header else ():
+    for name in named.signals:
         key = beside(file, name)
         if safe_name(name) and key in siblings:
             members.setdefault(key, (siblings[key], "signal"))

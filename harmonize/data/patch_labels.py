@@ -42,22 +42,7 @@ class PatchLabels:
 
 def segmentations_for(store: Store, table: pl.DataFrame, condition: pl.Expr | str) -> PatchLabels:
     """The segmentation of each image of a table that meets a condition. Raises ``ValueError`` for several."""
-    every = store.recordings.filter(pl.col("modality") == "segmentation")
-    chosen = select(with_labels(every, store, condition), condition)
-    chosen = chosen.select(segmentation="recording_id", _group="image")
-    pairs = store.segmentations.join(chosen, on="segmentation").join(table, on="recording_id", how="semi")
-    if (twice := pairs["recording_id"].is_duplicated()).any():
-        raise ValueError(
-            f"{pairs['recording_id'].filter(twice)[0]} has several such segmentations: narrow the condition"
-        )
-    found = table.select("recording_id").join(pairs, on="recording_id", how="left", maintain_order="left")
-    groups = found["_group"].to_list()
-    documents = at_once(
-        store.path, partial(read_document, store.path, row=None), [group for group in groups if group is not None]
-    )
-    left = iter(documents)
-    images = [None if group is None else next(left).image for group in groups]
-    return PatchLabels(tuple(found["segmentation"]), tuple(images), tuple(f"{group}/0" for group in groups))
+    return _labels(store, table, _pairs(store, table, condition))
 
 
 def with_segmentations(store: Store, table: pl.DataFrame, condition: pl.Expr | str) -> tuple[pl.DataFrame, PatchLabels]:
@@ -65,11 +50,34 @@ def with_segmentations(store: Store, table: pl.DataFrame, condition: pl.Expr | s
 
     Raises ``ValueError`` where an image has several, or one whose segments overlap or are shares of voxels.
     """
-    found = segmentations_for(store, table, condition)
+    pairs = _pairs(store, table, condition)
+    kept = table.join(pairs, on="recording_id", how="semi", maintain_order="left")
+    found = _labels(store, kept, pairs)
     for name, image in zip(found.names, found.images, strict=True):
         if image is not None and image.segment_values != "label":
             raise ValueError(f"{name}: its segments overlap or are shares of voxels, so no voxel has one label")
-    kept = table.filter(pl.Series([name is not None for name in found.names], dtype=pl.Boolean))
-    there = [row for row, name in enumerate(found.names) if name is not None]
-    names, images, paths = (tuple(column[row] for row in there) for column in (found.names, found.images, found.paths))
-    return kept, PatchLabels(names, images, paths)  # type: ignore[arg-type] # each of its own type
+    return kept, found
+
+
+def _pairs(store: Store, table: pl.DataFrame, condition: pl.Expr | str) -> pl.DataFrame:
+    """Images of a table (recording_id) with the segmentation of each that meets a condition, and its ``group``."""
+    every = store.recordings.filter(pl.col("modality") == "segmentation")
+    chosen = select(with_labels(every, store, condition), condition)
+    chosen = chosen.select(segmentation="recording_id", group="image")
+    pairs = store.segmentations.join(chosen, on="segmentation").join(table, on="recording_id", how="semi")
+    if (twice := pairs["recording_id"].is_duplicated()).any():
+        raise ValueError(
+            f"{pairs['recording_id'].filter(twice)[0]} has several such segmentations: narrow the condition"
+        )
+    return pairs.select("recording_id", "segmentation", "group")
+
+
+def _labels(store: Store, table: pl.DataFrame, pairs: pl.DataFrame) -> PatchLabels:
+    found = table.select("recording_id").join(pairs, on="recording_id", how="left", maintain_order="left")
+    groups = found["group"].to_list()
+    documents = at_once(
+        store.path, partial(read_document, store.path, row=None), [group for group in groups if group is not None]
+    )
+    left = iter(documents)
+    images = [None if group is None else next(left).image for group in groups]
+    return PatchLabels(tuple(found["segmentation"]), tuple(images), tuple(f"{group}/0" for group in groups))

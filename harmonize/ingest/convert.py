@@ -19,7 +19,7 @@ from harmonize.ingest.identify import Policy
 from harmonize.ingest.manifest import run_row
 from harmonize.ingest.pending import Pending
 from harmonize.ingest.plan import Task
-from harmonize.ingest.pool import ProcessPool
+from harmonize.ingest.pool import ProcessPool, rarely_collected
 from harmonize.ingest.prepare import Partition, Prepared, prepare
 from harmonize.ingest.privacy import ProjectKey, load_key
 from harmonize.ingest.recipes import load_recipe
@@ -130,6 +130,7 @@ def convert(
     if isinstance(executor, ProcessPool):
         executor.start()  # while this process looks for sources
     with ExitStack() as stack:
+        stack.enter_context(rarely_collected())
         with _writing():
             stack.enter_context(held(root, CONVERTING))
         ready = prepare(

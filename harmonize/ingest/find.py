@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
+from harmonize.ingest.dealt import dealt
 from harmonize_converters.arrays import array_sources
-from harmonize_converters.contract import HEAD_BYTES, ConversionError, Converter, FoundFile, SourceFiles
+from harmonize_converters.contract import HEAD_BYTES, ConversionError, Converter, FoundFile, Peeking, SourceFiles
 from harmonize_schemas import Recipe
 
 SIDE_SUFFIXES = frozenset(
@@ -90,8 +92,13 @@ def walk(paths: Iterable[Path], recipe: Recipe | None = None) -> Walked:
     return walked
 
 
-def group(walked: Walked, converters: Mapping[str, Converter], recipe: Recipe | None = None) -> Found:
-    """Recognise files by their first bytes, and group them into sources."""
+def group(
+    walked: Walked,
+    converters: Mapping[str, Converter],
+    recipe: Recipe | None = None,
+    executor: Executor | None = None,
+) -> Found:
+    """Recognise files by their first bytes, and group them into sources; many files are opened by the executor."""
     found = Found(failures=list(walked.failures), side_files=Counter(map(_kind, walked.unwanted)))
     files = dict(walked.files)
     by_converter: dict[str, list[FoundFile]] = {name: [] for name in converters}
@@ -99,18 +106,16 @@ def group(walked: Walked, converters: Mapping[str, Converter], recipe: Recipe | 
     bare = _bare_arrays(files, recipe)
     found.sources.extend(bare)
     described = {file.key for source in bare for file in source.files}
-    for file in list(files.values()):
-        if file.key in described:
-            continue
-        try:
-            name = _recognize(file, converters)
-        except OSError:
+    unread = [file for file in files.values() if file.key not in described]
+    names = dealt(executor, partial(_recognize, converters), unread, ConversionError("worker_died"))
+    for file, name in zip(unread, names, strict=True):
+        if isinstance(name, ConversionError):
             del files[file.key]
-            found.failures.append((file, ConversionError("unreadable_file")))
+            found.failures.append((file, name))
             continue
         (by_converter[name] if name else rest).append(file)
-    for name, recognised in by_converter.items():
-        found.sources.extend(converters[name].group(recognised, files) if recognised else [])
+    for reader, own in by_converter.items():
+        found.sources.extend(_group(converters[reader], own, files, executor) if own else [])
     # A FLAC file that a WFDB header claims is that record's, and no sound.
     parts = {file.key: source.converter for source in found.sources for file in source.files[1:]}
     found.sources = [one for one in found.sources if parts.get(one.primary.key, one.converter) == one.converter]
@@ -205,9 +210,21 @@ def _file(name: str, root: Path, entry: os.DirEntry[str] | None = None) -> tuple
     return FoundFile(path, key, stat.st_size, stat.st_mtime_ns), None
 
 
-def _recognize(file: FoundFile, converters: Mapping[str, Converter]) -> str | None:
-    with file.path.open("rb") as handle:
-        head = handle.read(HEAD_BYTES)
+def _group(
+    converter: Converter, files: Sequence[FoundFile], siblings: Mapping[str, FoundFile], executor: Executor | None
+) -> list[SourceFiles]:
+    if not isinstance(converter, Peeking):
+        return converter.group(files, siblings)
+    return converter.group(files, siblings, dealt(executor, converter.peek, files, None))
+
+
+def _recognize(converters: Mapping[str, Converter], file: FoundFile) -> str | ConversionError | None:
+    """The converter of a file; an error where it cannot be read."""
+    try:
+        with file.path.open("rb") as handle:
+            head = handle.read(HEAD_BYTES)
+    except OSError:
+        return ConversionError("unreadable_file")
     return next((name for name, one in converters.items() if head and one.recognize(head, file.path.name)), None)
 
 

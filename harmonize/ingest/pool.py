@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -16,10 +17,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from harmonize.ingest.registry import converters
-
 WATCH_EVERY_S = 1.0
 CONNECT_S = 20
+COLLECT_EVERY = 50_000
+"""Objects more than before until cycles are looked for. Drafts and rows are many and have none: at Python's 700 a tenth
+to a fifth of the time of a conversion of small records goes into looking."""
 
 
 class ClusterError(Exception):
@@ -28,6 +30,16 @@ class ClusterError(Exception):
 
 class WorkerDied(Exception):
     """The process that ran a task was killed, also when it ran nothing else."""
+
+
+class CannotStartError(Exception):
+    """Not one process could be started; the message says why."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "worker processes end while they start (see above). A script that uses them must begin its work below "
+            "'if __name__ == \"__main__\":', as each process imports the script first"
+        )
 
 
 @dataclass
@@ -43,7 +55,8 @@ class ProcessPool(Executor):
 
     A ``ProcessPoolExecutor`` whose worker dies fails all it was given. Here only ``2 * workers`` tasks are given to
     one; those that it fails are then run one at a time in processes of their own, and the one that kills its process
-    again fails with ``WorkerDied``; all others go on in a new pool.
+    again fails with ``WorkerDied``; all others go on in a new pool. Where no process can be started at all, all fail
+    with ``CannotStartError``.
     """
 
     def __init__(self, workers: int) -> None:
@@ -54,7 +67,8 @@ class ProcessPool(Executor):
         self._running = 0
         self._pool: ProcessPoolExecutor | None = None
         self._idle = threading.Condition(self._lock)
-        self._killed = False
+        self._killed = self._works = False
+        self._broken: CannotStartError | None = None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run ``fn`` in a process; the future fails with what it raises, or with ``WorkerDied``."""
@@ -67,9 +81,11 @@ class ProcessPool(Executor):
     def start(self) -> None:
         """Start the processes, which take a second to import what they need, before there is work for them."""
         for _ in range(self._workers):
-            self.submit(converters)
+            self.submit(_nothing)
 
     def _fill(self) -> None:
+        while self._broken and self._waiting:
+            self._waiting.popleft().answer.set_exception(self._broken)
         while self._waiting and self._running < 2 * self._workers and not self._suspects:
             job = self._waiting.popleft()
             if not job.answer.set_running_or_notify_cancel():
@@ -97,16 +113,19 @@ class ProcessPool(Executor):
             _answer(job, inner)
         with self._lock:
             self._running -= 1
+            self._works |= not suspect
             if suspect:
                 self._suspects.append(job)
             self._fill()
 
     def _run_alone(self, suspects: list[_Job]) -> None:
+        if not self._works and isinstance(_alone(_Job(Future(), _nothing, (), {})).exception(), BrokenProcessPool):
+            self._broken = CannotStartError()
         for job in suspects:
-            with _spawning(1) as alone, _deaf():
-                inner = alone.submit(job.work, *job.arguments, **job.named)
-                wait([inner])
-            _answer(job, inner)
+            if self._broken:
+                job.answer.set_exception(self._broken)
+            else:
+                _answer(job, _alone(job))
         with self._lock:
             self._suspects, self._running = [], 0
             self._fill()
@@ -148,6 +167,18 @@ def _deaf() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _nothing() -> None:
+    """What takes a process long is to import this module."""
+
+
+def _alone(job: _Job) -> Future[Any]:
+    """A job as it ended in a process of its own."""
+    with _spawning(1) as pool, _deaf():
+        inner = pool.submit(job.work, *job.arguments, **job.named)
+        wait([inner])
+    return inner
+
+
 def _answer(job: _Job, inner: Future[Any]) -> None:
     if inner.cancelled():
         job.answer.set_exception(CancelledError())
@@ -186,9 +217,21 @@ def process_pool(workers: int) -> Iterator[Executor | None]:
     pool.shutdown()
 
 
+@contextmanager
+def rarely_collected() -> Iterator[None]:
+    """Cycles of objects are looked for less often (``COLLECT_EVERY``) within."""
+    before = gc.get_threshold()
+    gc.set_threshold(COLLECT_EVERY, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 def _start_worker(parent: int) -> None:
     """Leave Ctrl-C to the parent, which lets running tasks end; and end with the parent: a killed one
     (SIGKILL) cannot tell its workers, and the pool's pipe, which they hold open themselves, never closes."""
+    gc.set_threshold(COLLECT_EVERY, *gc.get_threshold()[1:])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 

@@ -89,7 +89,7 @@ def scan(
     result, state = Scan(policy), Progress()
     progress(state)
     recipe, paths = policy.recipe, list(sources)
-    found = group(walked or walk(paths, recipe), converters(), recipe)
+    found = group(walked or walk(paths, recipe), converters(), recipe, executor)
     state.stage, state.sources = "describe", len(found.sources)
     progress(state)
     result.side_files = found.side_files

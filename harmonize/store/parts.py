@@ -146,36 +146,42 @@ class PlaneWriter:
         """The axis along which shards split; axes behind it are whole in every shard."""
         self._inner = int(np.prod(lead[self._axis + 1 :]))
         self._step = min(shard[self._axis], lead[self._axis])
-        self._pending: list[np.ndarray] = []
-        self._done = 0
+        self._held = np.empty((self._step * self._inner, *shards.grid.shape[-2:]), shards.dtype)
+        """Planes of the shard that is begun, the first ``_filled``."""
+        self._filled = self._done = 0
 
     def write(self, start: int, planes: np.ndarray) -> None:
         """Planes (n, y, x) from plane ``start`` on, which must be the next one."""
-        if start != self._done + sum(map(len, self._pending)):
+        if start != self._done + self._filled:
             raise ValueError(f"plane {start} came out of order")
-        self._pending.append(planes)
-        while self._pending and sum(map(len, self._pending)) >= self._due():
-            self._flush(self._due())
+        at = 0
+        while at < len(planes):
+            due = self._due()
+            n = min(due - self._filled, len(planes) - at)
+            self._held[self._filled : self._filled + n] = planes[at : at + n]
+            self._filled += n
+            at += n
+            if self._filled == due:
+                self._flush(due)
 
     def _due(self) -> int:
         at = self._done // self._inner % self._lead[self._axis]
         return min(self._step, self._lead[self._axis] - at) * self._inner
 
     def _flush(self, n: int) -> None:
-        planes = np.concatenate(self._pending) if len(self._pending) > 1 else self._pending[0]
         first = [int(i) for i in np.unravel_index(self._done, self._lead)]
         axes = self._lead[self._axis + 1 :]
-        block = planes[:n].reshape((1,) * self._axis + (n // self._inner, *axes, *planes.shape[1:]))
+        block = self._held[:n].reshape((1,) * self._axis + (n // self._inner, *axes, *self._held.shape[1:]))
         steps = [*(1,) * self._axis, self._step, *axes]
         index = (*(at // step for at, step in zip(first, steps, strict=True)), 0, 0)
         flat = len(self._shards.grid.shape) == 2
         self._shards.write(index[1:] if flat else index, block[0] if flat else block)
-        self._pending = [planes[n:]] if len(planes) > n else []
+        self._filled = 0
         self._done += n
 
     def close(self) -> None:
         """Check that every plane was written."""
-        if self._pending or self._done != int(np.prod(self._lead)):
+        if self._done != int(np.prod(self._lead)):
             raise ValueError(f"{self._done} of {int(np.prod(self._lead))} planes written")
 
 

@@ -28,6 +28,8 @@ from harmonize_converters.contract import Description
 from harmonize_converters.dicom import DicomConverter
 
 SERIES = "1.2.826.0.1.3680043.8.498.1"
+PLANTED = ("Planted", "MRN-4711", "SN-PLANTED", "planted free text", "19300102", "20230405", SERIES)
+"""What identifies in ``slice_dataset``: none of it may be in a description."""
 AXIAL = [1, 0, 0, 0, 1, 0]
 
 

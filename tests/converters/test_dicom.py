@@ -21,6 +21,7 @@ from pydicom.uid import (
 from converters.conformance import ConverterConformance, convert, find, head, sources_in
 from converters.dicom_files import (
     CONVERTER,
+    PLANTED,
     SERIES,
     code_of,
     one,
@@ -37,7 +38,7 @@ PYDICOM_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 
 class TestConformance(ConverterConformance):
     converter = CONVERTER
-    planted = ("Planted", "MRN-4711", "SN-PLANTED", "planted free text", "19300102", "20230405", SERIES)
+    planted = PLANTED
     corruption_rounds = 40
 
     @pytest.fixture

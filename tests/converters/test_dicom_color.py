@@ -27,6 +27,7 @@ from pydicom.uid import (
 from converters.conformance import ConverterConformance, convert, found
 from converters.dicom_files import (
     CONVERTER,
+    PLANTED,
     array,
     cine_dataset,
     code_of,
@@ -64,7 +65,7 @@ def slices_in_color(folder: Path, count: int, rows: int = 4, columns: int = 5) -
 
 class TestConformance(ConverterConformance):
     converter = CONVERTER
-    planted = ("Planted", "MRN-4711", "SN-PLANTED", "19300102", "20230405")
+    planted = PLANTED
     corruption_rounds = 12
 
     @pytest.fixture

@@ -20,10 +20,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from converters.conformance import ConverterConformance, convert, find, head, sources_in
+from converters.conformance import ConverterConformance, convert, sources_in
 from converters.dicom_files import (
     AXIAL,
     CONVERTER,
+    PLANTED,
     SERIES,
     at,
     cine_dataset,
@@ -39,12 +40,9 @@ from converters.dicom_files import (
     stored_planes,
     write_series,
 )
-from harmonize_converters._dicom_frames import n_frames
-from harmonize_converters._dicom_header import read_dataset
 from harmonize_converters._dicom_kinds import Kind, members
-from harmonize_converters.contract import ConversionError, SourceFiles
+from harmonize_converters.contract import SourceFiles
 
-PYDICOM_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 OBLIQUE = [0.8, 0.6, 0.0, 0.0, 0.0, -1.0]
 
 
@@ -60,7 +58,7 @@ def diffusion(b: float, direction: list[float] | None = None, kind: str | None =
 
 class TestConformance(ConverterConformance):
     converter = CONVERTER
-    planted = ("Planted", "MRN-4711", "SN-PLANTED", "planted free text", "19300102", "20230405", SERIES)
+    planted = PLANTED
     corruption_rounds = 40
 
     @pytest.fixture
@@ -383,23 +381,3 @@ def test_i05_any_order_of_frames_gives_one_image(tmp_path_factory, order):
     save(enhanced_dataset(planes[order], frames), folder / "x.dcm")
     first, second = (convert(CONVERTER, source) for source in sources_in(CONVERTER, folder))
     np.testing.assert_array_equal(np.concatenate([first.arrays[0], second.arrays[0]]), planes)
-
-
-def test_i05_multiframe_files_of_pydicom_are_refused_by_name():
-    codes = {}
-    for file in find(PYDICOM_FILES):
-        if not CONVERTER.recognize(head(file), file.path.name):
-            continue
-        try:
-            if n_frames(read_dataset(file.path, ["NumberOfFrames"])) == 1:
-                continue
-        except ConversionError:  # test_dicom_real has the damaged ones
-            continue
-        for source in CONVERTER.group([file], {}):
-            try:
-                convert(CONVERTER, source)
-            except ConversionError as error:
-                codes[file.path.name] = error.code
-    # All are doses, segmentations, or captures whose frames are not said to be times.
-    assert set(codes.values()) == {"unsupported_multiframe", "unsupported_sop_class"}
-    assert {"SC_rgb_rle_2frame.dcm", "rtdose.dcm"} <= set(codes)

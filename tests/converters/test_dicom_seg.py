@@ -22,7 +22,7 @@ from pydicom.uid import (
 )
 
 from converters.conformance import ConverterConformance, Outcome, convert, find, sources_in
-from converters.dicom_files import CONVERTER, converted, one, refused, save, slice_dataset, stored_planes
+from converters.dicom_files import CONVERTER, converted, one, refused, save
 from converters.seg_files import by_highdicom, completed, concept, seg_dataset, segment
 from harmonize_converters.contract import ConversionError, SourceFiles
 from harmonize_converters.geometry import with_gaps
@@ -382,32 +382,3 @@ def test_three_groups_for_one_frame_are_refused(name, code):
     with pytest.raises(ConversionError) as caught:
         CONVERTER.describe(source)
     assert caught.value.code == code
-
-
-@pytest.mark.parametrize(
-    ("uid", "name"),
-    [
-        ("1.2.840.10008.5.1.4.1.1.481.3", "RT Structure Set Storage"),
-        ("1.2.840.10008.5.1.4.1.1.481.5", "RT Plan Storage"),
-        ("1.2.840.10008.5.1.4.1.1.481.2", "RT Dose Storage"),
-        ("1.2.840.10008.5.1.4.1.1.88.22", "Enhanced SR Storage"),
-        ("1.2.840.10008.5.1.4.1.1.88.59", "Key Object Selection Document Storage"),
-        ("1.2.840.10008.5.1.4.1.1.11.1", "Grayscale Softcopy Presentation State Storage"),
-        ("1.2.840.10008.5.1.4.1.1.104.1", "Encapsulated PDF Storage"),
-        ("1.2.840.10008.5.1.4.1.1.9.1.1", "12-lead ECG Waveform Storage"),
-        ("1.2.840.10008.5.1.4.1.1.66.1", "Spatial Registration Storage"),
-        ("1.2.840.10008.5.1.4.1.1.66.5", "Surface Segmentation Storage"),
-        ("1.2.840.10008.5.1.4.1.1.30", "Parametric Map Storage"),
-    ],
-)
-@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
-def test_i14_objects_that_are_no_images_are_named(tmp_path, uid, name, several):
-    pixels = dict.fromkeys(("Rows", "Columns", "PixelData", "ImagePositionPatient", "ImageOrientationPatient"))
-    for number in (1, 2) if several else (1,):
-        ds = slice_dataset(stored_planes(1)[0], number, 0.0, SOPClassUID=uid, Modality="OT", **pixels)
-        save(ds, tmp_path / f"{number}.dcm")
-    for source in sources_in(CONVERTER, tmp_path):
-        with pytest.raises(ConversionError, match=name) as caught:
-            CONVERTER.describe(source)
-        assert caught.value.code == "unsupported_sop_class"
-    assert sum(len(source.files) for source in sources_in(CONVERTER, tmp_path)) == 1 + several

@@ -1,10 +1,12 @@
-"""Good DICOM folders to damage: slices, series, frames, mosaics, cines; every transfer syntax that is decoded."""
+"""Good DICOM folders to damage: slices, series, frames, mosaics, cines, segmentations; in every transfer syntax that is
+decoded."""
 
 from __future__ import annotations
 
 import io
 import struct
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,7 @@ from converters.dicom_files import (
     stored_planes,
     write_series,
 )
+from converters.seg_files import seg_dataset, segment
 
 Files = dict[str, bytes]
 _BYTES = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0}
@@ -52,7 +55,8 @@ def folders() -> tuple[Files, ...]:
         _series(planes),
         _series(planes, ImagePositionPatient=[0, 0, 1.0]),
         _times(planes),
-        *(_one(ds, ExplicitVRLittleEndian) for ds in _colored()),
+        *(_one(ds, ExplicitVRLittleEndian) for ds in (*_colored(), *_segmentations())),
+        _one(next(_segmentations()), DeflatedExplicitVRLittleEndian),
     ]
     for frames, syntax, changes in _compressed(stored_planes(3, 32, 32)):
         several = stack(stored_planes(3, 32, 32), **changes)
@@ -143,6 +147,17 @@ def _colored() -> list[Dataset]:
         planar_dataset(colors, PlanarConfiguration=1, PixelData=colors.transpose(2, 0, 1).tobytes()),
         planar_dataset(colors, PhotometricInterpretation="YBR_FULL"),
     ]
+
+
+def _segmentations() -> Iterator[Dataset]:
+    """Two segments in frames of bits, overlapping and not, as shares, and as labels."""
+    labels = np.random.default_rng(8).integers(0, 3, (3, 5, 7)).astype(np.uint8)
+    bits = [(2.5 * z, n, (plane == n).astype(np.uint8)) for z, plane in enumerate(labels) for n in (1, 2)]
+    yield seg_dataset(bits[::-1])
+    yield seg_dataset([(z, n, (labels[0] >= n).astype(np.uint8)) for z, n, _ in bits[:4]])
+    yield seg_dataset([(z, n, plane * np.uint8(50 * n)) for z, n, plane in bits], "FRACTIONAL")
+    planes = [(2.5 * z, 1, plane) for z, plane in enumerate(labels)]
+    yield seg_dataset(planes, "LABELMAP", SegmentSequence=[segment(n) for n in (1, 2)])
 
 
 def _one(ds: Dataset, syntax: str) -> Files:

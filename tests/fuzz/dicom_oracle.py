@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from io import BytesIO
 
 import numpy as np
@@ -13,6 +14,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import JPEGLSLossless
 
+from harmonize_converters._dicom_series import SEGMENTATION
 from harmonize_converters.contract import SourceFiles
 
 
@@ -31,6 +33,10 @@ def check_dicom(source: SourceFiles, arrays: list[np.ndarray]) -> None:
         except Exception:  # noqa: BLE001 - the judge has nothing to say
             return
     if any(data.count(b"\xe0\x7f\x10\x00") > 1 for data in files):  # pydicom may take a second element for the first
+        return
+    if SEGMENTATION in source.roles:
+        ours, theirs = (Counter(_masks(some)) for some in (array, planes))
+        assert ours <= theirs, "voxels that pydicom does not find in a segment"
         return
     ours, theirs = (Counter(plane.tobytes() for plane in some) for some in (array, planes))
     assert ours <= theirs, "planes that pydicom does not find"
@@ -59,6 +65,12 @@ def _planes(header: Dataset) -> list[np.ndarray]:
         for r in range(across)
         for c in range(across)
     ]
+
+
+def _masks(planes: Iterable[np.ndarray]) -> Iterator[bytes]:
+    """The voxels of each value in each plane: several segments are one plane of ours, and a frame each in the file."""
+    for plane in planes:
+        yield from (np.packbits(plane == value).tobytes() for value in np.unique(plane[plane > 0]))
 
 
 def _order(headers: list[Dataset]) -> np.ndarray | None:
