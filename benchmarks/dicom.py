@@ -2,11 +2,11 @@
 
 Time: a converter's group, describe and read in this process, and all of ``convert`` into a store, beside a run of
 dcm2niix (the program itself, its start included) and dicom2nifti's conversion (without its start), which write an
-uncompressed NIfTI. All write to memory (/dev/shm) where there is such a place. Peak memory: of a Python process that
-converts, above what it held once its library was imported; of dcm2niix's process, or the 10 MB of the one that starts
-it. The real series are small (four slices): what is measured is mostly what a series costs at least. The made-up ones
-are CTs of 512 x 512 voxels (``dicom_series``), the last two folders of 8 and of 24 that are converted by all cores,
-their start included.
+uncompressed NIfTI. All make new files, whose removal is counted, and write to memory (/dev/shm) where there is such a
+place. Peak memory: of a Python process that converts, above what it held once its library was imported; of dcm2niix's
+process, or the 10 MB of the one that starts it. The real series are small (four slices): what is measured is mostly
+what a series costs at least. The made-up ones are CTs of 512 x 512 voxels (``dicom_series``), the last two folders of 8
+and of 24 that are converted by all cores, their start included.
 """
 
 from __future__ import annotations
@@ -120,14 +120,18 @@ def _row(name: str, folder: Path, rounds: int, processes: int = 0) -> str:
                 raise RuntimeError("the series was not converted")
             shutil.rmtree(store)
 
-        command = [str(dcm2niix.bin), "-z", "n", "-b", "n", "-f", "out%s_%i", "-o", temporary, "-w", "1", str(folder)]
+        made = Path(temporary) / "theirs"
+        command = [str(dcm2niix.bin), "-z", "n", "-b", "n", "-f", "out%s_%i", "-o", str(made), "-w", "1", str(folder)]
 
         def theirs() -> None:
+            made.mkdir()
             subprocess.run(command, check=True, capture_output=True)
+            shutil.rmtree(made)
 
         works = {"read": lambda: read(folder), "convert": convert, "theirs": theirs}
         found = alternating_s(works, rounds)
         before, most = _printed([sys.executable, "-c", CHILD, str(folder), str(Path(temporary) / "memory.zarr")])
+        made.mkdir()
         # ru_maxrss of a child counts what it was before exec: this process's pages; a bare interpreter is small.
         (peak,) = _printed([sys.executable, "-S", "-c", PEAK, *command])
         other, others_memory = _dicom2nifti(folder, Path(temporary))

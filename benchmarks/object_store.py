@@ -17,7 +17,7 @@ import obstore
 from obstore.store import S3Store
 
 from benchmarks.synthetic import eeg_store
-from benchmarks.timing import alternating_s, row
+from benchmarks.timing import alternating_s, one_thread, row
 from harmonize.data import WindowStream
 from harmonize.store.place import place_of
 
@@ -32,6 +32,7 @@ PIECE = 8 * 2**20
 
 def rows() -> list[str]:
     """Table rows."""
+    one_thread()
     with running() as servers, tempfile.TemporaryDirectory() as folder:
         if servers is None:
             return ["| streaming from S3 | not run: no moto (`make .venv/ready`) | | | |"]

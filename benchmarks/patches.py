@@ -22,7 +22,7 @@ import numpy as np
 import scipy.ndimage
 from torch.utils.data import DataLoader
 
-from benchmarks.timing import alternating_s, row
+from benchmarks.timing import alternating_s, one_thread, row
 from harmonize.data import BatchStream, PatchDataset
 from harmonize.ingest.rows import recording_row
 from harmonize.store import create_store, geometry
@@ -163,6 +163,7 @@ def further(ds: PatchDataset, flat: np.ndarray, codec: str, memmap_s: float) -> 
 
 def rows() -> list[str]:
     """Rows of the benchmark page."""
+    one_thread()
     out = []
     with tempfile.TemporaryDirectory() as folder:
         voxels = volumes()

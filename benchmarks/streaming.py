@@ -8,9 +8,9 @@ Every batch is looked at by nobody: what is measured is making it. Readers are t
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections import deque
@@ -18,12 +18,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numcodecs
 import numpy as np
-import torch
 
 from benchmarks.synthetic import CHANNELS, RATE_HZ, eeg_store, site_of
-from benchmarks.timing import alternating_s, row
+from benchmarks.timing import alternating_s, one_thread, row
 from harmonize.data import WindowDataset, WindowStream
 from harmonize.data.order import BlockOrder, fit
 
@@ -213,8 +211,7 @@ def _entropy(codes: np.ndarray) -> str:
 
 def rows() -> list[str]:
     """Table rows of windows and records."""
-    numcodecs.blosc.use_threads = False  # one thread is one thread
-    torch.set_num_threads(1)
+    one_thread()
     with tempfile.TemporaryDirectory() as folder:
         found = windows(Path(folder))
     with tempfile.TemporaryDirectory() as folder:
@@ -229,6 +226,4 @@ def mixing_rows() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(rows()))
-    print("\n".join(mixing_rows()))
-    print(os.cpu_count(), "cores")
+    print("\n".join(mixing_rows() if sys.argv[1:] == ["mixing"] else rows()))

@@ -11,6 +11,15 @@ BLOCK_BYTES = 384 * 1024
 """Blocks that converters are asked for, as ``harmonize.ingest.write`` does."""
 
 
+def one_thread() -> None:
+    """From now on one thread is one thread in this process: neither Blosc nor torch starts others."""
+    import numcodecs  # here, as other sections import this module into small processes
+    import torch
+
+    numcodecs.blosc.use_threads = False
+    torch.set_num_threads(1)
+
+
 def alternating_s(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median seconds of each, one round of all after the other; a first round warms up and is not counted."""
     times: dict[str, list[float]] = {name: [] for name in works}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.synthetic import eeg_store
-from benchmarks.timing import alternating_s, row
+from benchmarks.timing import alternating_s, one_thread, row
 from harmonize.data import WindowDataset
 from harmonize.data.buffers import Buffers
 from harmonize.data.reader import Chunks
@@ -29,6 +29,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 def rows() -> list[str]:
     """Table rows: random batches of windows of 20 channels x 2,560."""
+    one_thread()
     with tempfile.TemporaryDirectory() as folder:
         store, _ = eeg_store(Path(folder) / "s.zarr", "none", recordings=40, seconds=600)
         works: dict[str, Callable[[], None]] = {}
