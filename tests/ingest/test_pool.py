@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -17,7 +20,7 @@ import harmonize as hz
 from converters.edf_bytes import Signal, edf_bytes
 from converters.edf_cases import ramp
 from harmonize.ingest import ProjectKey
-from harmonize.ingest.pool import ProcessPool, WorkerDied, process_pool
+from harmonize.ingest.pool import COLLECT_EVERY, ProcessPool, WorkerDied, process_pool
 
 
 def square(number: int) -> int:
@@ -67,6 +70,54 @@ def test_processes_can_be_started_before_there_is_work() -> None:
     assert len(before) == 2
     assert {pool.submit(os.getpid).result(60) for _ in range(4)} <= before
     pool.shutdown()
+
+
+UNGUARDED = """
+from pathlib import Path
+import harmonize as hz
+from harmonize.ingest import ProjectKey
+from harmonize.ingest.pool import process_pool
+with process_pool(2) as pool:
+    hz.convert("in", "s.zarr", dataset="d", executor=pool, key=ProjectKey(b"pool".ljust(32)))
+"""
+
+
+def test_a_script_that_starts_itself_again_is_told_so_once(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(300):  # several chunks of sources
+        (tmp_path / "in" / f"{number}.edf").write_bytes(edf_bytes([Signal(samples=ramp(24))], n_records=3))
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    ran = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 1
+    assert "CannotStartError" in ran.stderr.splitlines()[-1]
+    assert "__main__" in ran.stderr.splitlines()[-1]
+    assert ran.stderr.count("Traceback") < 8, "a process each for the pool, for one more try, and the script's own"
+
+
+def test_a_first_task_that_kills_does_not_break_the_pool() -> None:
+    with process_pool(1) as pool:
+        assert pool is not None
+        with pytest.raises(WorkerDied):
+            pool.submit(deadly, 3).result(60)
+        assert pool.submit(square, 7).result(60) == 49
+
+
+def test_cycles_are_looked_for_less_often_only_while_converting(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.edf").write_bytes(edf_bytes([Signal(samples=ramp(24))], n_records=3))
+    before, within = gc.get_threshold(), []
+    hz.convert(
+        tmp_path / "in",
+        tmp_path / "s.zarr",
+        key=ProjectKey(b"pool".ljust(32)),
+        progress=lambda _: within.append(gc.get_threshold()[0]),
+    )
+    assert set(within) == {COLLECT_EVERY}
+    assert gc.get_threshold() == before
+    with process_pool(1) as pool:
+        assert pool is not None
+        assert pool.submit(gc.get_threshold).result(60)[0] == COLLECT_EVERY
 
 
 def test_dropped_work_is_cancelled() -> None:
