@@ -181,8 +181,8 @@ class PlaneWriter:
 
     def close(self) -> None:
         """Check that every plane was written."""
-        if self._done != int(np.prod(self._lead)):
-            raise ValueError(f"{self._done} of {int(np.prod(self._lead))} planes written")
+        if self._filled or self._done != int(np.prod(self._lead)):
+            raise ValueError(f"{self._done + self._filled} of {int(np.prod(self._lead))} planes written")
 
 
 class ImagePart:

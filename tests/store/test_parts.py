@@ -62,6 +62,15 @@ def test_planes_in_blocks_of_any_size_make_the_image(tmp_path_factory, data) -> 
     np.testing.assert_array_equal(array[...], values)
 
 
+@pytest.mark.parametrize("planes", [4, 6])
+def test_an_image_with_missing_planes_or_too_many_does_not_close(tmp_path, planes) -> None:
+    shards, _ = made(tmp_path, Grid((5, 4, 6), (2, 4, 6), (2, 4, 6)))
+    writer = PlaneWriter(shards)
+    writer.write(0, noise((planes, 4, 6)))
+    with pytest.raises(ValueError, match=f"{planes} of 5 planes written"):
+        writer.close()
+
+
 def test_a_part_with_missing_samples_does_not_close(tmp_path) -> None:
     one = stream(100)
     part = SignalPart(tmp_path, "p", [one, one], "lz4")
