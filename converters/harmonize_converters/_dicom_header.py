@@ -47,12 +47,19 @@ def quiet() -> Iterator[None]:
 
 def read_dataset(path: Path, tags: Iterable[str | int]) -> FileDataset:
     """The elements named by ``tags`` of one file, pixels left out. Raises ``ConversionError``."""
+    with opened_header(path, tuple(tags)) as (header, _):
+        return header
+
+
+@contextmanager
+def opened_header(path: Path, tags: tuple[str | int, ...]) -> Iterator[tuple[FileDataset, Stream]]:
+    """``read_header`` of one file, open within. Nothing but ``ConversionError`` comes out."""
     try:
         opened = path.open("rb")
     except OSError:
         raise ConversionError("unreadable_file") from None
     with opened, parsing():
-        return read_header(opened, tuple(tags))[0]
+        yield read_header(opened, tags)
 
 
 def read_header(opened: Stream, tags: tuple[str | int, ...]) -> tuple[FileDataset, Stream]:

@@ -13,12 +13,12 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID, RLELossless
 
 from harmonize_converters._dicom_frames import n_frames
-from harmonize_converters._dicom_header import parsing, read_header, value_of
+from harmonize_converters._dicom_header import opened_header, value_of
 from harmonize_converters._dicom_pixels import PixelFormat
 from harmonize_converters._dicom_walk import Stream
 from harmonize_converters.contract import ConversionError, FoundFile
 
-TABLES = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+TABLE = "ExtendedOffsetTable"
 _PIXEL_VRS = (b"OB", b"OW", b"UN")
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
@@ -44,12 +44,7 @@ class PixelData:
 def read_with_pixel_data(file: FoundFile, tags: tuple[str | int, ...]) -> tuple[FileDataset, PixelData | None]:
     """The elements named by ``tags``, and where the pixels are; None where that is not found, or not in the file as it
     lies (deflated). Raises ``ConversionError``."""
-    try:
-        opened = file.path.open("rb")
-    except OSError:
-        raise ConversionError("unreadable_file") from None
-    with opened, parsing():
-        header, stream = read_header(opened, (*tags, *TABLES))
+    with opened_header(file.path, (*tags, TABLE)) as (header, stream):
         if isinstance(stream, BytesIO):
             return header, None
         try:
@@ -75,7 +70,7 @@ def pixel_data(header: FileDataset, stream: Stream, end: int) -> PixelData:
         length=None if length == _UNDEFINED else length,
         end=end,
         frames=n_frames(header),
-        table=value_of(header, TABLES[0]),
+        table=value_of(header, TABLE),
     )
 
 

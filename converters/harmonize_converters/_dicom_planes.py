@@ -15,7 +15,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import UID
 
 from harmonize_converters._dicom_header import parsing, quiet, read_header
-from harmonize_converters._dicom_pixel_data import TABLES, PixelData, frame_pieces, pixel_data
+from harmonize_converters._dicom_pixel_data import TABLE, PixelData, frame_pieces, pixel_data
 from harmonize_converters._dicom_pixels import (
     PLUGINS,
     TAGS,
@@ -96,7 +96,7 @@ class PlaneFile:
 
     def _find(self, file: FoundFile) -> PixelData:
         with parsing():
-            header, stream = read_header(self._opened, (*TAGS, *TABLES))
+            header, stream = read_header(self._opened, (*TAGS, TABLE))
             end = file.size
             if isinstance(stream, BytesIO):
                 self._opened.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, wait
+from functools import partial
 from typing import Generic, TypeVar
 
 from harmonize.ingest.pool import WorkerDied
@@ -24,8 +25,8 @@ class _Chunk(Generic[A, B, C]):
     """Items that a process is given at once, and what became of them."""
 
     def __init__(self, executor: Executor, work: Callable[[A], B], items: Sequence[A], lost: C) -> None:
-        self._executor, self._work, self._items, self._lost = executor, work, items, lost
-        self._future: Future[list[B]] = executor.submit(_each, work, items)
+        self._executor, self._work, self._items, self._lost = executor, partial(_each, work), items, lost
+        self._future = executor.submit(self._work, items)
         self._answers: list[B] | None = None
 
     @property
@@ -36,20 +37,14 @@ class _Chunk(Generic[A, B, C]):
         """Do it in this process; False where another has begun."""
         if self._answers is not None or not self._future.cancel():
             return False
-        self._answers = _each(self._work, self._items)
+        self._answers = self._work(self._items)
         return True
 
     def answers(self) -> Sequence[B | C]:
-        """What came out; the items of a process that was killed are tried one by one."""
+        """What came out."""
         if self._answers is not None:
             return self._answers
-        try:
-            return self._future.result()
-        except WorkerDied:
-            if len(self._items) == 1:
-                return [self._lost]
-            alone = [_Chunk(self._executor, self._work, [item], self._lost) for item in self._items]
-            return [answer for one in alone for answer in one.answers()]
+        return answered(self._executor, self._work, self._items, self._future, self._lost)
 
     def wait(self) -> None:
         wait([self._future])
@@ -74,6 +69,24 @@ def dealt(executor: Executor | None, work: Callable[[A], B], items: Sequence[A],
             if not any(one.taken_back() for one in given):
                 given[0].wait()
         yield from given.popleft().answers()
+
+
+def answered(
+    executor: Executor,
+    work: Callable[[Sequence[A]], list[B]],
+    items: Sequence[A],
+    future: Future[list[B]],
+    lost: C,
+) -> Sequence[B | C]:
+    """What ``future`` makes of ``items`` by ``work``; where its process was killed, each item's alone, and ``lost`` for
+    the one that kills again."""
+    try:
+        return future.result()
+    except WorkerDied:
+        if len(items) == 1:
+            return [lost]
+        alone = [([item], executor.submit(work, [item])) for item in items]
+        return [answer for one in alone for answer in answered(executor, work, *one, lost)]
 
 
 def _each(work: Callable[[A], B], items: Sequence[A]) -> list[B]:

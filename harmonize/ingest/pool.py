@@ -20,8 +20,8 @@ from typing import Any
 WATCH_EVERY_S = 1.0
 CONNECT_S = 20
 COLLECT_EVERY = 50_000
-"""Objects more than before until cycles are looked for. Drafts and rows are many and have none: at Python's 700 a tenth
-to a fifth of the time of a conversion of small records goes into looking."""
+"""Objects more than before until cycles are looked for: Python's 700 is for programs that make fewer. Drafts and rows
+are many and have no cycles."""
 
 
 class ClusterError(Exception):
@@ -84,11 +84,12 @@ class ProcessPool(Executor):
             self.submit(_nothing)
 
     def _fill(self) -> None:
-        while self._broken and self._waiting:
-            self._waiting.popleft().answer.set_exception(self._broken)
         while self._waiting and self._running < 2 * self._workers and not self._suspects:
             job = self._waiting.popleft()
             if not job.answer.set_running_or_notify_cancel():
+                continue
+            if self._broken:
+                job.answer.set_exception(self._broken)
                 continue
             self._pool = self._pool or _spawning(self._workers)
             try:
@@ -119,13 +120,13 @@ class ProcessPool(Executor):
             self._fill()
 
     def _run_alone(self, suspects: list[_Job]) -> None:
-        if not self._works and isinstance(_alone(_Job(Future(), _nothing, (), {})).exception(), BrokenProcessPool):
+        if not self._works and isinstance(_alone(_nothing).exception(), BrokenProcessPool):
             self._broken = CannotStartError()
         for job in suspects:
             if self._broken:
                 job.answer.set_exception(self._broken)
             else:
-                _answer(job, _alone(job))
+                _answer(job, _alone(job.work, *job.arguments, **job.named))
         with self._lock:
             self._suspects, self._running = [], 0
             self._fill()
@@ -171,10 +172,10 @@ def _nothing() -> None:
     """What takes a process long is to import this module."""
 
 
-def _alone(job: _Job) -> Future[Any]:
-    """A job as it ended in a process of its own."""
+def _alone(work: Callable[..., Any], *arguments: Any, **named: Any) -> Future[Any]:
+    """Work as it ended in a process of its own."""
     with _spawning(1) as pool, _deaf():
-        inner = pool.submit(job.work, *job.arguments, **job.named)
+        inner = pool.submit(work, *arguments, **named)
         wait([inner])
     return inner
 

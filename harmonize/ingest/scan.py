@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 import polars as pl
 from pydantic import ValidationError
 
+from harmonize.ingest.dealt import answered
 from harmonize.ingest.facts import Surroundings
 from harmonize.ingest.find import Walked, group, walk
 from harmonize.ingest.identify import Known, Policy, draft
 from harmonize.ingest.packed import PackedDraft, anchor, pack
-from harmonize.ingest.pool import WorkerDied
 from harmonize.ingest.registry import converters
 from harmonize.ingest.rerun import roots_of
 from harmonize.ingest.rows import failure_row
@@ -173,32 +173,21 @@ def _chunks(sources: Sequence[SourceFiles]) -> Iterator[Sequence[SourceFiles]]:
 
 def _described(
     executor: Executor | None, sources: Sequence[SourceFiles]
-) -> Iterator[tuple[Sequence[SourceFiles], list[Described | ConversionError]]]:
+) -> Iterator[tuple[Sequence[SourceFiles], Sequence[Described | ConversionError]]]:
     """Sources in chunks, in order, with their descriptions."""
     chunks = _chunks(sources)
     if executor is None:
         yield from ((chunk, describe_all(chunk)) for chunk in chunks)
         return
     waiting: deque[tuple[Sequence[SourceFiles], Future[list[Described | ConversionError]]]] = deque()
+    lost = ConversionError("worker_died")
     for chunk in chunks:
         waiting.append((chunk, executor.submit(describe_all, chunk)))
         if len(waiting) == AHEAD:
-            yield _answers(executor, *waiting.popleft())
-    while waiting:
-        yield _answers(executor, *waiting.popleft())
-
-
-def _answers(
-    executor: Executor, chunk: Sequence[SourceFiles], future: Future[list[Described | ConversionError]]
-) -> tuple[Sequence[SourceFiles], list[Described | ConversionError]]:
-    """The descriptions of a chunk; where its process was killed, each source's alone."""
-    try:
-        return chunk, future.result()
-    except WorkerDied:
-        if len(chunk) == 1:
-            return chunk, [ConversionError("worker_died")]
-        alone = [([source], executor.submit(describe_all, [source])) for source in chunk]
-        return chunk, [answer for one in alone for answer in _answers(executor, *one)[1]]
+            first, future = waiting.popleft()
+            yield first, answered(executor, describe_all, first, future, lost)
+    for first, future in waiting:
+        yield first, answered(executor, describe_all, first, future, lost)
 
 
 def _same_bytes(
