@@ -1,7 +1,7 @@
 """``make bench``: each number beside a reference in the same run; medians, rates and ratios to README.md.
 
-Each section runs in a process of its own: what the sections before it imported and left in memory slows the next, and
-the processes that one starts import its main module first. Machines are noisy: read the ratios.
+Each section runs in a process of its own without a main module: what the sections before it imported and left in memory
+slows the next, and the processes that one starts import its main module first. Machines are noisy: read the ratios.
 """
 
 from __future__ import annotations
@@ -15,22 +15,23 @@ from pathlib import Path
 RATES = "| what | ours | reference | reference's rate | ratio |\n|---|---|---|---|---|"
 FIRST = ("streaming", "views", "patches", "edf_read", "wfdb_read", "convert_ecg", "convert_edf", "object_store")
 """Modules whose ``rows`` are rates beside a reference."""
-OTHERS: tuple[tuple[str, str, str], ...] = (
-    ("How mixed batches of a stream are", "streaming mixing", ""),
-    ("Opening a store and indexing its windows", "opening 100000 1000000", ""),
-    ("How the cost of converting grows (small WFDB records, one process)", "growth 1000 10000", ""),
+OTHERS: tuple[tuple[str, str, str, str], ...] = (
+    ("How mixed batches of a stream are", "streaming", "mixing_rows()", ""),
+    ("Opening a store and indexing its windows", "opening", "rows([100_000, 1_000_000])", ""),
+    ("How the cost of converting grows (small WFDB records, one process)", "growth", "rows([1_000, 10_000])", ""),
     (
         "Memory of a process that converts one huge file",
-        "memory 2",
+        "memory",
+        "rows(2)",
         "| file | before | at most | time |\n|---|---|---|---|",
     ),
-    ("Headers that `scan` reads", "headers", ""),
-    ("DICOM series beside dcm2niix and dicom2nifti", "dicom", ""),
-    ("What `scan` says beside what a run then took", "outlook", ""),
-    ("Bytes in the store of a native byte, by codec (real data)", "sizes", ""),
-    ("Ways to shuffle before compressing: size, rate of decoding (real data)", "codecs", ""),
+    ("Headers that `scan` reads", "headers", "rows()", ""),
+    ("DICOM series beside dcm2niix and dicom2nifti", "dicom", "rows()", ""),
+    ("What `scan` says beside what a run then took", "outlook", "rows()", ""),
+    ("Bytes in the store of a native byte, by codec (real data)", "sizes", "rows()", ""),
+    ("Ways to shuffle before compressing: size, rate of decoding (real data)", "codecs", "rows()", ""),
 )
-"""What a section is about, its module and arguments, and the head of its table where the module has none."""
+"""What a section is about, its module, what is called there, and the head of its table where the module has none."""
 
 
 def main() -> None:
@@ -45,19 +46,19 @@ def main() -> None:
         RATES,
         *map(_rows, FIRST),
     ]
-    for title, command, head in OTHERS:
-        module = command.partition(" ")[0]
-        lines += ["", f"{title} (`benchmarks/{module}.py`):", "", *filter(None, [head]), _rows(command)]
+    for title, module, call, head in OTHERS:
+        lines += ["", f"{title} (`benchmarks/{module}.py`):", "", *filter(None, [head]), _rows(module, call)]
     text = "\n".join(lines) + "\n"
     Path(__file__).with_name("README.md").write_text(text, "utf-8")
     print(text)
 
 
-def _rows(command: str) -> str:
-    """What a module of this package prints."""
-    module, *arguments = command.split()
-    run = [sys.executable, "-m", f"benchmarks.{module}", *arguments]
-    return subprocess.run(run, check=True, stdout=subprocess.PIPE, text=True).stdout.rstrip("\n")
+def _rows(module: str, call: str = "rows()") -> str:
+    """What a function of a module of this package gives, line by line; its warnings are errors."""
+    lines = [f"from benchmarks import {module}", "import warnings", "warnings.simplefilter('error')"]
+    code = "\n".join([*lines, f"print('\\n'.join({module}.{call}))"])
+    ran = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+    return ran.stdout.rstrip("\n")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections import deque
@@ -226,4 +225,4 @@ def mixing_rows() -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(mixing_rows() if sys.argv[1:] == ["mixing"] else rows()))
+    print("\n".join([*rows(), *mixing_rows()]))
