@@ -52,46 +52,52 @@ def read_dataset(path: Path, tags: Iterable[str | int]) -> FileDataset:
 
 
 @contextmanager
-def opened_header(path: Path, tags: tuple[str | int, ...]) -> Iterator[tuple[FileDataset, Stream]]:
+def opened_header(
+    path: Path, tags: tuple[str | int, ...], until: tuple[int, ...] = PIXELS
+) -> Iterator[tuple[FileDataset, Stream]]:
     """``read_header`` of one file, open within. Nothing but ``ConversionError`` comes out."""
     try:
         opened = path.open("rb")
     except OSError:
         raise ConversionError("unreadable_file") from None
     with opened, parsing():
-        yield read_header(opened, tags)
+        yield read_header(opened, tags, until)
 
 
-def read_header(opened: Stream, tags: tuple[str | int, ...]) -> tuple[FileDataset, Stream]:
-    """The elements named by ``tags``, and the file left at the pixel data, inflated where it was deflated.
+def read_header(
+    opened: Stream, tags: tuple[str | int, ...], until: tuple[int, ...] = PIXELS
+) -> tuple[FileDataset, Stream]:
+    """The elements named by ``tags`` that come before the first of ``until``, and the file left at that one or at its
+    end, inflated where it was deflated.
 
     To be used within ``parsing``.
     """
     numbers = _numbers_of(tags)
-    if (header := walk(opened, numbers)) is not None:
+    if (header := walk(opened, numbers, until)) is not None:
         return header, opened
     inflated = _inflated(opened)
     stream: Stream = opened if inflated is None else inflated
-    header = walk(stream, numbers) if inflated else None
+    header = walk(stream, numbers, until) if inflated else None
     if header is None:
         stream.seek(0)
-        header = read_partial(stream, _Until(), specific_tags=list(numbers))
+        header = read_partial(stream, _Until(until), specific_tags=list(numbers))
     if inflated:
         header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     return header, stream
 
 
 class _Until:
-    """Tells pydicom to stop at the pixel data. It reads zeros for elements, 8 bytes each: some 100 MB take a minute."""
+    """Tells pydicom where to stop. It reads zeros for elements, 8 bytes each: some 100 MB take a minute."""
 
-    def __init__(self) -> None:
+    def __init__(self, tags: tuple[int, ...]) -> None:
+        self._tags = tags
         self._elements = 0
 
     def __call__(self, tag: BaseTag, vr: str | None, length: int) -> bool:
         self._elements += 1
         if self._elements > MOST_ELEMENTS:
             raise ConversionError("invalid_header", "There are more elements than any header has.")
-        return tag in PIXELS
+        return tag in self._tags
 
 
 @cache

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Set
-from io import BufferedReader, BytesIO
+from io import SEEK_END, BufferedReader, BytesIO
 
 from pydicom.charset import convert_encodings, default_encoding
 from pydicom.dataelem import RawDataElement, empty_value_for_VR
@@ -45,6 +45,10 @@ class _LeftToPydicom(Exception):
     """What is found is not plain."""
 
 
+class _EndOfFile(_LeftToPydicom):
+    """The file ends where an element would begin: right behind the last one of a file without pixel data."""
+
+
 class _Window:
     """A file of which a piece is in memory: that which was asked for last, and what follows it."""
 
@@ -71,57 +75,66 @@ class _Window:
         if not 0 <= here <= len(self._data) - 12:
             self._opened.seek(at)
             self._at, self._data, here = at, self._opened.read(_WINDOW), 0
-            if len(self._data) < 12:
-                raise _LeftToPydicom
+            if len(self._data) < 8:
+                raise _EndOfFile if not self._data and self._opened.seek(0, SEEK_END) == at else _LeftToPydicom
         group, number, kind, short = _HEAD.unpack_from(self._data, here)
         tag = group << 16 | number
         if implicit or group == _DELIMITERS:
             return tag, None, _LENGTH.unpack_from(self._data, here + 4)[0], at + 8
         if kind in _SHORT:
             return tag, _SHORT[kind], short, at + 8
-        if kind in _LONG:
+        if kind in _LONG and here + 12 <= len(self._data):
             return tag, _LONG[kind], _LENGTH.unpack_from(self._data, here + 8)[0], at + 12
         raise _LeftToPydicom
 
 
-def walk(opened: Stream, tags: Set[int]) -> FileDataset | None:
-    """The elements with ``tags`` as they lie, ``opened`` left at the pixel data; None where ``dcmread`` is needed."""
+def walk(opened: Stream, tags: Set[int], until: tuple[int, ...] = PIXELS) -> FileDataset | None:
+    """The elements with ``tags`` before the first of ``until`` as they lie, ``opened`` left at that one; None where
+    ``dcmread`` is needed."""
     try:
-        return _walk(opened, tags)
+        return _walk(opened, tags, until)
     except _LeftToPydicom:
         return None
 
 
-def _walk(opened: Stream, tags: Set[int]) -> FileDataset:
+def _walk(opened: Stream, tags: Set[int], until: tuple[int, ...]) -> FileDataset:
     window = _Window(opened)
     prefix = window.value(PREFIX_AT, 16)
     if not prefix.startswith(PREFIX + _META_HEAD):
         raise _LeftToPydicom
     begin = PREFIX_AT + len(PREFIX)
     start = begin + 12 + int.from_bytes(prefix[-4:], "little")
-    meta, _ = _elements(window, begin, start, False, {_STORAGE_CLASS, _SYNTAX})
+    meta, _ = _elements(window, begin, start, False, {_STORAGE_CLASS, _SYNTAX}, ())
     syntax = meta.get(BaseTag(_SYNTAX))
     implicit = _IS_IMPLICIT.get((syntax.value or b"").decode("latin-1").rstrip("\0 ") if syntax else "")
     looks = window.value(start + 4, 2)
     if implicit is None or (implicit and looks.isalpha() and looks.isupper()):  # explicit after all
         raise _LeftToPydicom
-    found, end = _elements(window, start, None, implicit, tags | {_CHARACTER_SET})
+    found, end = _elements(window, start, None, implicit, tags | {_CHARACTER_SET}, until)
     opened.seek(end)
     header = FileDataset(opened, found, None, FileMetaDataset(meta), implicit, True)  # type: ignore[arg-type] # as dcmread
-    names = header[_CHARACTER_SET].value if _CHARACTER_SET in found else None
-    header.set_original_encoding(implicit, True, convert_encodings(names) if names else default_encoding)
+    named = convert_encodings(header[_CHARACTER_SET].value or "") if _CHARACTER_SET in found else default_encoding
+    header.set_original_encoding(implicit, True, named)
     return header
 
 
-def _elements(window: _Window, at: int, end: int | None, implicit: bool, tags: Set[int]) -> tuple[Elements, int]:
-    """The elements with ``tags`` from ``at`` to ``end``, or to the pixel data, and where they end."""
+def _elements(
+    window: _Window, at: int, end: int | None, implicit: bool, tags: Set[int], until: tuple[int, ...]
+) -> tuple[Elements, int]:
+    """The elements with ``tags`` from ``at`` to ``end``, or to the first of ``until`` or the end of the file, and where
+    they end."""
     found: Elements = {}
     last = -1
     for _ in range(MOST_ELEMENTS):
         if at == end:
             return found, at
-        tag, vr, length, value_at = window.element(at, implicit)
-        if tag in PIXELS and end is None:
+        try:
+            tag, vr, length, value_at = window.element(at, implicit)
+        except _EndOfFile:
+            if end is not None:
+                raise
+            return found, at
+        if tag in until:
             return found, at
         if tag <= last or tag >> 16 == _DELIMITERS:
             raise _LeftToPydicom

@@ -24,9 +24,9 @@ def headers_read(monkeypatch) -> list[Path]:
     paths: list[Path] = []
     walk = _dicom_header.walk
 
-    def counted(opened, tags):
+    def counted(opened, tags, until):
         paths.append(Path(opened.name))
-        return walk(opened, tags)
+        return walk(opened, tags, until)
 
     monkeypatch.setattr(_dicom_header, "walk", counted)
     return paths

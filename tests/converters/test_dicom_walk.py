@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from converters.dicom_files import (
     write_series,
 )
 from harmonize_converters import _dicom_planes
-from harmonize_converters._dicom_header import parsing, quiet, read_dataset
+from harmonize_converters._dicom_header import opened_header, parsing, quiet, read_dataset
 from harmonize_converters._dicom_plain import plain_numbers, plain_texts
 from harmonize_converters._dicom_walk import walk
 from harmonize_converters.dicom import _READ_TAGS
@@ -61,6 +62,8 @@ def made(folder: Path) -> Iterator[Path]:
             ds["ReferencedImageSequence"].is_undefined_length = name != "frames"
             ds.private_block(0x0021, "ACME", create=True).add_new(1, "OB", bytes(100_000))
             yield save(ds, folder / f"{name}{number}", syntax)
+        ds = slice_dataset(PLANES[0], 1, 0.0, PixelData=None)
+        yield save(ds, folder / f"no pixels{number}", syntax)
 
 
 def agree(path: Path) -> bool:
@@ -88,7 +91,28 @@ def agree(path: Path) -> bool:
 
 def test_headers_of_ours_are_read_as_pydicom_reads_them(tmp_path):
     read = {path.name: agree(path) for path in made(tmp_path)}
-    assert {name for name, fast in read.items() if not fast} == {"slice2", "frames2", "cine2", "mosaic2"}, "big-endian"
+    assert {name for name, fast in read.items() if not fast} == {
+        f"{name}2" for name in ("slice", "frames", "cine", "mosaic", "no pixels")
+    }, "big-endian"
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_a_header_is_read_up_to_an_element_that_is_named(tmp_path, syntax):
+    path = save(slice_dataset(PLANES[0], 1, 0.0), tmp_path / "a", syntax)
+    rows = int(Tag("Rows"))
+    with opened_header(path, ("Rows", "PatientID"), until=(rows,)) as (header, stream):
+        assert ("Rows" in header, header.PatientID) == (False, "MRN-4711-PLANTED")
+        order = ">" if syntax == ExplicitVRBigEndian else "<"
+        assert struct.unpack(f"{order}HH", stream.read(4)) == (rows >> 16, rows & 0xFFFF)
+
+
+def test_a_file_that_ends_within_an_element_is_left_to_pydicom(tmp_path):
+    path = save(slice_dataset(PLANES[0], 1, 0.0, PixelData=None), tmp_path / "whole", ExplicitVRLittleEndian)
+    assert agree(path)
+    for gone in (1, 5, 9, 11):
+        path.write_bytes(path.read_bytes()[:-gone])
+        with path.open("rb") as ours:
+            assert walk(ours, TAGS) is None
 
 
 def test_headers_of_pydicoms_files_are_read_as_pydicom_reads_them():
