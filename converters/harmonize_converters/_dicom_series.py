@@ -17,6 +17,7 @@ from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
 from harmonize_converters._dicom_seg import is_segmentation
 from harmonize_converters._dicom_slice import is_directory, is_planar
 from harmonize_converters._dicom_volume import clusters
+from harmonize_converters._dicom_waveform import is_waveform
 from harmonize_converters.contract import ConversionError, FoundFile, SourceFiles
 from harmonize_converters.geometry import is_one_stack
 
@@ -32,8 +33,8 @@ _TAGS = (
     *_dicom_frames.TAGS,
 )
 _KIND_TAGS = (*_TAGS, *SPLIT_TAGS)
-SEGMENTATION = "segmentation"
-"""The role of a file that is a segmentation; other files are slices."""
+SEGMENTATION, WAVEFORM = "segmentation", "waveform"
+"""The roles of files that are one; other files are slices."""
 _Series = tuple[str, ...]
 """A folder, a series UID, and what no volume spans."""
 
@@ -58,7 +59,8 @@ class _Found(NamedTuple):
     peek: Peek
 
 
-_DIRECTORY, _SEGMENTATION, _ALONE = Peek(("directory",)), Peek((SEGMENTATION,)), Peek(("slice",))
+_DIRECTORY, _ALONE = Peek(("directory",)), Peek(("slice",))
+_SEGMENTATION, _WAVEFORM = Peek((SEGMENTATION,)), Peek((WAVEFORM,))
 
 
 def peek(file: FoundFile) -> Peek:
@@ -70,6 +72,8 @@ def peek(file: FoundFile) -> Peek:
             return _DIRECTORY
         if is_segmentation(header):
             return _SEGMENTATION
+        if is_waveform(header):
+            return _WAVEFORM
         uid = lenient_texts(header, "SeriesInstanceUID")
         grouped = has_groups(header)
         if not uid or (not grouped and n_frames(header) > 1) or is_planar(header):
@@ -85,12 +89,13 @@ def peek(file: FoundFile) -> Peek:
 
 def series_sources(name: str, files: Sequence[FoundFile], peeked: Iterable[Peek | None]) -> list[SourceFiles]:
     """Sources of the converter ``name``: one a volume, the slices of one series split by what no volume spans; one a
-    file for cine objects, segmentations, images without a place and what cannot be read. A series lies in one folder,
-    or in several that make one stack together. ``peeked``: of each file, None where that was lost. Never raises."""
+    file for cine objects, segmentations, waveforms, images without a place and what cannot be read. A series lies in
+    one folder, or in several that make one stack together. ``peeked``: of each file, None where that was lost. Never
+    raises."""
     sources: list[SourceFiles] = []
     series: dict[_Series, list[_Found]] = {}
     for file, seen in sorted(zip(files, _shared(peeked), strict=True), key=lambda pair: pair[0].key):
-        if seen in (_SEGMENTATION, _ALONE):
+        if seen in (_SEGMENTATION, _WAVEFORM, _ALONE):
             sources.append(SourceFiles(name, file.key, (file,), seen.mark))
         elif seen != _DIRECTORY:
             series.setdefault((file.key.rpartition("/")[0], *seen.mark), []).append(_Found(file, seen))

@@ -118,9 +118,13 @@ def start(header: Dataset) -> datetime | None:
 
 def moment(header: Dataset, name: str) -> datetime | None:
     """A DT element, to the second at least; its zone is dropped."""
-    both = lenient_text(header, name, r"\d{14}.*")
-    on = day(both[:8]) if both else None
-    at = clock(re.sub(r"[+-]\d{4}$", "", both[8:])) if both else None
+    return moment_of(lenient_text(header, name) or "")
+
+
+def moment_of(text: str) -> datetime | None:
+    """A DT value, as ``moment``."""
+    found = re.fullmatch(r"(\d{8})(\d{6}.*?)([+-]\d{4})?", text, re.ASCII)
+    on, at = (day(found[1]), clock(found[2])) if found else (None, None)
     return datetime.combine(on, at) if on and at else None
 
 

@@ -25,10 +25,10 @@ _WINDOW = 1 << 14
 _LONGEST = 1 << 26
 MOST_ELEMENTS = 1 << 16
 """More top-level elements than any header has."""
-_UNDEFINED = 0xFFFFFFFF
+UNDEFINED = 0xFFFFFFFF
 PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _STORAGE_CLASS, _SYNTAX, _CHARACTER_SET = 0x00020002, 0x00020010, 0x00080005
-_DELIMITERS, _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFE, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_DELIMITERS, ITEM, ITEM_END, SEQUENCE_END = 0xFFFE, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 # Value representations by the width of their lengths, 16 bits or 32 (PS3.5 7.1.2).
 _SHORT_VRS = b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US"
 _LONG_VRS = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV"
@@ -139,7 +139,7 @@ def _elements(
         if tag <= last or tag >> 16 == _DELIMITERS:
             raise _LeftToPydicom
         last = tag
-        if length == _UNDEFINED:
+        if length == UNDEFINED:
             if tag in tags or vr not in (None, "SQ"):
                 raise _LeftToPydicom
             at = _behind_sequence(window, value_at, implicit)
@@ -153,19 +153,19 @@ def _elements(
 
 def _behind_sequence(window: _Window, at: int, implicit: bool) -> int:
     """The end of a sequence of undefined length whose first item is at ``at``, however deep it is (PS3.5 7.5)."""
-    due = [_SEQUENCE_END]  # delimiters of what is open, the innermost last
+    due = [SEQUENCE_END]  # delimiters of what is open, the innermost last
     while due:
         tag, vr, length, at = window.element(at, implicit)
         if tag == due[-1]:
             due.pop()
-        elif (tag == _ITEM) != (due[-1] == _SEQUENCE_END) or (tag != _ITEM and tag >> 16 == _DELIMITERS):
+        elif (tag == ITEM) != (due[-1] == SEQUENCE_END) or (tag != ITEM and tag >> 16 == _DELIMITERS):
             raise _LeftToPydicom
-        elif length != _UNDEFINED:
+        elif length != UNDEFINED:
             at += length
-        elif tag == _ITEM:
-            due.append(_ITEM_END)
+        elif tag == ITEM:
+            due.append(ITEM_END)
         elif vr in (None, "SQ", "OB", "OW"):
-            due.append(_SEQUENCE_END)
+            due.append(SEQUENCE_END)
         else:
             raise _LeftToPydicom
     return at

@@ -1,5 +1,5 @@
 """DICOM: frames of scans with a place in the patient to volumes, cines to images in time, single images to planes,
-segmentations to label images.
+segmentations to label images, waveforms to signals.
 
 The unit is a frame: a file and a frame number. A Siemens mosaic is a frame of many slices, one in colour is of three
 planes.
@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 from pydicom.dataset import Dataset
 
-from harmonize_converters import _dicom_seg, _dicom_subject
+from harmonize_converters import _dicom_seg, _dicom_subject, _dicom_waveform
 from harmonize_converters._dicom_color import GREY
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
 from harmonize_converters._dicom_header import whole
@@ -27,7 +27,7 @@ from harmonize_converters._dicom_planes import PlaneFiles
 from harmonize_converters._dicom_private import is_orphaned
 from harmonize_converters._dicom_recent import Recent
 from harmonize_converters._dicom_risks import burned_in_risk, is_capture, recognizable_features
-from harmonize_converters._dicom_series import SEGMENTATION, Peek, peek, series_sources
+from harmonize_converters._dicom_series import SEGMENTATION, WAVEFORM, Peek, peek, series_sources
 from harmonize_converters._dicom_slice import (
     TAGS,
     Slice,
@@ -42,6 +42,7 @@ from harmonize_converters._dicom_tracer import TAGS as TRACER_TAGS
 from harmonize_converters._dicom_tracer import tracer
 from harmonize_converters._dicom_volume import Volume, assemble, b_values, b_vectors
 from harmonize_converters._dicom_walk import PREFIX, PREFIX_AT
+from harmonize_converters._dicom_waveform_events import read_annotations
 from harmonize_converters.contract import (
     Block,
     ConversionError,
@@ -78,10 +79,10 @@ _RECENT: Recent[tuple[_Frames, Volume]] = Recent(RECENT_SLICES)
 
 
 class DicomConverter:
-    """DICOM series and multi-frame objects to images (``converter`` contract)."""
+    """DICOM series and multi-frame objects to images, waveforms to signals (``converter`` contract)."""
 
     name = "dicom"
-    version = "3"
+    version = "4"
     suffixes = frozenset({".dcm", ".ima"})
 
     def recognize(self, head: bytes, name: str) -> bool:
@@ -102,6 +103,8 @@ class DicomConverter:
         """Headers of all frames; pixels only of frames at one place and time, to tell copies apart."""
         if SEGMENTATION in source.roles:
             return _dicom_seg.describe(source)
+        if WAVEFORM in source.roles:
+            return _dicom_waveform.describe(source)
         found, volume = _assemble(source)
         _RECENT.keep(source, (found, volume), len(found.slices) + HEADER_SLICES)
         slices, first = found.slices, found.first
@@ -125,9 +128,12 @@ class DicomConverter:
 
     def read(self, source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
         """Planes in the order t, c, z, decoded one at a time; three times each where a volume is in colour, so that
-        memory stays bounded."""
+        memory stays bounded. Of waveforms, samples."""
         if SEGMENTATION in source.roles:
             yield from _dicom_seg.read(source, description, block_bytes)
+            return
+        if WAVEFORM in source.roles:
+            yield from _dicom_waveform.read(source, description, block_bytes)
             return
         found, volume = _RECENT.of(source) or _assemble(source)
         slices = found.slices
@@ -149,8 +155,8 @@ class DicomConverter:
                 yield Block(None, start, samples)
 
     def annotations(self, source: SourceFiles, description: Description) -> Iterator[FoundAnnotation]:
-        """None: images have no events."""
-        return iter(())
+        """Those of waveforms; images have no events."""
+        return iter(read_annotations(source) if WAVEFORM in source.roles else ())
 
 
 def _assemble(source: SourceFiles) -> tuple[_Frames, Volume]:
