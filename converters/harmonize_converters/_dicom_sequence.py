@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import SEEK_CUR, SEEK_END
 
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_dataset
@@ -55,6 +56,7 @@ def sequence_items(
         return
     length, implicit = begun
     end = None if length == UNDEFINED else stream.tell() + length
+    size = size_of(stream)
     for _ in range(MOST_ITEMS):
         if stream.tell() == end:
             return
@@ -64,6 +66,8 @@ def sequence_items(
         item_end = None if length == UNDEFINED else stream.tell() + length
         if delimiter != ITEM or (end is not None and (item_end or 0) > end):
             raise ConversionError("invalid_header", "A sequence holds something else than its items.")
+        if (item_end or 0) > size:
+            raise EOFError
 
         def read(to: int | None, item_end: int | None = item_end) -> tuple[Dataset, Value | None]:
             return _elements(stream, to, item_end, implicit, little, header)
@@ -75,6 +79,14 @@ def sequence_items(
             if item_end is None:  # what follows the value is read for the delimiter's sake
                 read(None)
     raise ConversionError("implausible_size", "There are more items than any sequence has.")
+
+
+def size_of(stream: Stream) -> int:
+    """Bytes of a stream, which stays where it is."""
+    here = stream.tell()
+    size = stream.seek(0, SEEK_END)
+    stream.seek(here)
+    return size
 
 
 def _begun(stream: Stream, tag: int, implicit: bool, order: str) -> tuple[int, bool] | None:
@@ -134,7 +146,7 @@ def _elements(
     if end is not None and stream.tell() < end:
         raise EOFError
     if end is None:
-        stream.seek(-8, 1)
+        stream.seek(-8, SEEK_CUR)
         if _unpack(stream, "<HHL" if little else ">HHL")[0] != ITEM_END:
             raise EOFError
     return item, None

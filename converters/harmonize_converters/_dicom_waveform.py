@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from io import SEEK_END, BytesIO
-from itertools import count
+from io import BytesIO
 
 import numpy as np
 from pydicom.dataset import FileDataset
@@ -21,7 +20,7 @@ from harmonize_converters._dicom_header import meta_uid, opened_header
 from harmonize_converters._dicom_leads import KINDS
 from harmonize_converters._dicom_multiplex import MOST_CHANNELS, Multiplex, is_derived, multiplex
 from harmonize_converters._dicom_pixels import libraries
-from harmonize_converters._dicom_sequence import sequence_items
+from harmonize_converters._dicom_sequence import sequence_items, size_of
 from harmonize_converters._dicom_slice import sop_class_of
 from harmonize_converters._dicom_walk import Stream
 from harmonize_converters._frames import stream_name
@@ -39,11 +38,12 @@ _LONGEST_GAP_S = 7 * 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Waveform:
-    """The groups of one object that were recorded, in stored order, and flags of any. ``inflated`` is the file where it
-    was deflated."""
+    """The groups of one object that were recorded, in stored order, of ``n_groups`` in all, and flags of any.
+    ``inflated`` is the file where it was deflated."""
 
     header: FileDataset
     groups: tuple[Multiplex, ...]
+    n_groups: int
     flags: frozenset[str]
     inflated: BytesIO | None
 
@@ -120,24 +120,23 @@ def read_groups(source: SourceFiles) -> Waveform:
     with opened_header(source.primary.path, TAGS, until=(SEQUENCE,)) as (header, stream):
         if not is_waveform(header):
             raise ConversionError("source_changed")
-        groups, flags = _groups(header, stream)
+        groups, n_groups, flags = _groups(header, stream)
     if not groups:
         code = "not_raw" if "derived_waveforms_left_out" in flags else "no_data"
         raise ConversionError(code, "There is no multiplex group that was recorded.", "WaveformSequence")
     offsets = [group.offset_s for group in groups]
     if max(map(abs, offsets)) > _LONGEST_GAP_S:
         raise ConversionError("invalid_header", "The groups lie days apart.", "MultiplexGroupTimeOffset")
-    return Waveform(header, groups, flags, stream if isinstance(stream, BytesIO) else None)
+    return Waveform(header, groups, n_groups, flags, stream if isinstance(stream, BytesIO) else None)
 
 
-def _groups(header: FileDataset, stream: Stream) -> tuple[tuple[Multiplex, ...], frozenset[str]]:
-    here = stream.tell()
-    size = stream.seek(0, SEEK_END)
-    stream.seek(here)
+def _groups(header: FileDataset, stream: Stream) -> tuple[tuple[Multiplex, ...], int, frozenset[str]]:
+    size = size_of(stream)
     kind = KINDS[sop_class_of(header)]
     groups: list[Multiplex] = []
     flags: set[str] = set()
-    for place, (item, value) in zip(count(1), sequence_items(stream, header, SEQUENCE, DATA)):
+    place = 0
+    for place, (item, value) in enumerate(sequence_items(stream, header, SEQUENCE, DATA), 1):
         if place > MOST_CHANNELS:
             raise ConversionError("implausible_size", "There are more groups than channels of any device.")
         if is_derived(item):
@@ -147,7 +146,7 @@ def _groups(header: FileDataset, stream: Stream) -> tuple[tuple[Multiplex, ...],
         flags |= groups[-1].flags
         if sum(len(group.channels) for group in groups) > MOST_CHANNELS:
             raise ConversionError("implausible_size", "There are more channels than any device has.")
-    return tuple(groups), frozenset(flags)
+    return tuple(groups), place, frozenset(flags)
 
 
 def _streams(one: Waveform) -> tuple[SignalStream, ...]:

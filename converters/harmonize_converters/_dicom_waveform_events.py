@@ -70,7 +70,7 @@ def _events(item: Dataset, times: _Times) -> Iterator[FoundAnnotation]:
     """One annotation as events: several where it is of several points or ranges, none where it is of a group that is
     left out."""
     try:
-        channels = _channels(item)
+        channels = _channels(item, times.waveform)
         own = [pair for pair in channels if pair[0] in times.first]
         if not own:
             return
@@ -85,12 +85,16 @@ def _events(item: Dataset, times: _Times) -> Iterator[FoundAnnotation]:
         yield FoundAnnotation(onset_s, duration_s, words, label, channel, code)
 
 
-def _channels(item: Dataset) -> list[tuple[int, int]]:
+def _channels(item: Dataset, waveform: Waveform) -> list[tuple[int, int]]:
     """Pairs of a group and a channel of it, both from 1 on; channel 0 is all of them."""
+    sizes = {group.number: len(group.channels) for group in waveform.groups}
     found = [int(one) for one in numbers(item, "ReferencedWaveformChannels") or ()]
     if not found or len(found) % 2:
         raise ConversionError("invalid_header", "Pairs of numbers.", "ReferencedWaveformChannels")
-    return list(dict.fromkeys(zip(found[::2], found[1::2], strict=True)))
+    pairs = list(dict.fromkeys(zip(found[::2], found[1::2], strict=True)))
+    if any(not 1 <= group <= waveform.n_groups or channel > sizes.get(group, channel) for group, channel in pairs):
+        raise ConversionError("invalid_header", "There is no such channel.", "ReferencedWaveformChannels")
+    return pairs
 
 
 def _spans(item: Dataset, channels: Sequence[tuple[int, int]], times: _Times) -> list[tuple[float, float | None]]:

@@ -20,7 +20,7 @@ class CodedConcept(Strict):
     """A coded concept (PS3.3 8.8): ``code`` is "scheme:value", such as "SCT:10200004"; ``meaning`` is that of the
     public dictionaries (PS3.16), None where they lack the code. A source's own words for it are not kept."""
 
-    code: str = Field(pattern=r"^[A-Za-z0-9]{2,16}:[A-Za-z0-9.-]{1,64}$")
+    code: str = Field(pattern=r"^[A-Za-z0-9]{2,16}:[A-Za-z0-9.:-]{1,64}$")
     meaning: str | None = None
 
 

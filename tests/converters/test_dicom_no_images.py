@@ -1,4 +1,4 @@
-"""DICOM objects that are no images of a scan, refused by the name of what they are (FIDELITY I14)."""
+"""DICOM objects that are neither images of a scan nor signals, refused by the name of what they are (FIDELITY I14)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PYDICOM_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
         ("1.2.840.10008.5.1.4.1.1.88.59", "Key Object Selection Document Storage"),
         ("1.2.840.10008.5.1.4.1.1.11.1", "Grayscale Softcopy Presentation State Storage"),
         ("1.2.840.10008.5.1.4.1.1.104.1", "Encapsulated PDF Storage"),
-        ("1.2.840.10008.5.1.4.1.1.9.1.1", "12-lead ECG Waveform Storage"),
+        ("1.2.840.10008.5.1.4.1.1.9.4.1", "Basic Voice Audio Waveform Storage"),
         ("1.2.840.10008.5.1.4.1.1.66.1", "Spatial Registration Storage"),
         ("1.2.840.10008.5.1.4.1.1.66.5", "Surface Segmentation Storage"),
         ("1.2.840.10008.5.1.4.1.1.30", "Parametric Map Storage"),
