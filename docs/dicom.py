@@ -43,9 +43,10 @@ JUDGES = """| judge | what it is |
 
 FILES = """## The files of pydicom
 
-Each DICOM file of pydicom's wheel on its own, beside pydicom's own pixels after the same rescale, or as RGB; files of
-one folder that are alike share a line. What has the flag `burned_in_risk` is quarantined by a conversion, unless its
-recipe allows it ([privacy](privacy.md)). Not DICOM files by PS3.10 (no prefix), so left to other converters: {others}.
+Each DICOM file of pydicom's wheel on its own, beside pydicom's own pixels after the same rescale, or as RGB; waveforms
+beside its `multiplex_array` of the groups that are original. Files of one folder that are alike share a line. What has
+the flag `burned_in_risk` is quarantined by a conversion, unless its recipe allows it ([privacy](privacy.md)). Not DICOM
+files by PS3.10 (no prefix), so left to other converters: {others}.
 """
 
 SYNTAXES = """## The same pixels in each transfer syntax
@@ -97,7 +98,7 @@ def _totals(*sections: Sequence[Result]) -> Iterator[str]:
         f"- **{len(series)} series**: {len(read)} converted, {len(series) - len(read)} refused. Of those converted, "
         f"{len(agreed)} agree with every\n  judge in the number of volumes, all values and all corners.\n"
         f"- **{len(whole)} files of pydicom** (and {len(files) - len(whole)} DICOMDIR, which are no recordings): "
-        f"{sum(not one.codes for one in whole)}\n  converted, {len(equal)} of them with pydicom's own pixels; "
+        f"{sum(not one.codes for one in whole)}\n  converted, {len(equal)} of them with pydicom's pixels or samples; "
         f"{sum(bool(one.codes) for one in whole)} refused by code.\n"
         f"- **{len(tried)} encodings of the same pixels**: {len(kept)} give the voxels of the original; "
         "the others are lossy.\n"

@@ -14,7 +14,7 @@ from converters.dicom_files import stored_planes, write_series
 from docs_pages import DOCS, page_module
 from judging import dicom_explanations, dicom_judges, dicom_model, dicom_ours, dicom_results
 from judging.dicom_copies import NEAR
-from judging.dicom_model import Finding, Reading, Volume, compare
+from judging.dicom_model import Finding, Reading, Signals, Volume, compare
 from judging.dicom_results import Result, copy_results, explained, pydicom_results, series_results, syntax_results
 from realdata import needs_data
 
@@ -162,6 +162,21 @@ def test_i13_a_missing_volume_or_b_value_is_seen(volume: Volume) -> None:
     assert dicom_model.compare(Reading((later, volume)), Reading((volume, later)))[1].text == "values equal"
     assert [one.aspect for one in compare(Reading((volume,)), Reading((volume, later))) if one.differs] == ["volumes"]
     assert wrong(replace(volume, b_value=0.0), replace(volume, b_value=1000.0)) == {"b-values"}
+
+
+def test_i14_another_sample_rate_or_channel_of_a_waveform_is_seen(volume: Volume) -> None:
+    values = np.random.default_rng(2).normal(size=(3, 50))
+    signals = Signals(values, 500.0)
+
+    def wrong_of(other: Signals) -> list[str]:
+        found = compare(Reading(signals=(signals,)), Reading(signals=(other,)))
+        return [one.aspect for one in found if one.differs]
+
+    assert wrong_of(replace(signals, values=values.copy())) == []
+    assert wrong_of(replace(signals, values=values[::-1])) == ["values"]
+    assert wrong_of(replace(signals, rate_hz=250.0)) == wrong_of(replace(signals, values=values[:2])) == ["volumes"]
+    assert [one.differs for one in compare(Reading(signals=(signals,)), Reading((volume,)))] == [True]
+    assert [one.differs for one in compare(Reading(), Reading(signals=(signals,)))] == [True]
 
 
 def test_refusals(volume: Volume) -> None:

@@ -1,5 +1,5 @@
-"""Good DICOM folders to damage: slices, series, frames, mosaics, cines, segmentations; in every transfer syntax that is
-decoded."""
+"""Good DICOM folders to damage: slices, series, frames, mosaics, cines, segmentations, waveforms; in every transfer
+syntax that is decoded."""
 
 from __future__ import annotations
 
@@ -39,8 +39,10 @@ from converters.dicom_files import (
     write_series,
 )
 from converters.seg_files import seg_dataset, segment
+from converters.waveform_files import annotation, group, noise, waveform_dataset
 
 Files = dict[str, bytes]
+_UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 _BYTES = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0}
 
 
@@ -57,6 +59,7 @@ def folders() -> tuple[Files, ...]:
         _times(planes),
         *(_one(ds, ExplicitVRLittleEndian) for ds in (*_colored(), *_segmentations())),
         _one(next(_segmentations()), DeflatedExplicitVRLittleEndian),
+        *(_one(_waveform(long), syntax) for long in (False, True) for syntax in _UNCOMPRESSED),
     ]
     for frames, syntax, changes in _compressed(stored_planes(3, 32, 32)):
         several = stack(stored_planes(3, 32, 32), **changes)
@@ -158,6 +161,21 @@ def _segmentations() -> Iterator[Dataset]:
     yield seg_dataset([(z, n, plane * np.uint8(50 * n)) for z, n, plane in bits], "FRACTIONAL")
     planes = [(2.5 * z, 1, plane) for z, plane in enumerate(labels)]
     yield seg_dataset(planes, "LABELMAP", SegmentSequence=[segment(n) for n in (1, 2)])
+
+
+def _waveform(undefined: bool) -> Dataset:
+    """Three groups, one of them derived, and annotations of each kind."""
+    groups = [
+        group(noise(2, 30), WaveformPaddingValue=b"\0\x80"),
+        group(noise(1, 12, "<i1", seed=1), rate="62.5", MultiplexGroupTimeOffset="20"),
+        group(noise(2, 8, seed=2), WaveformOriginality="DERIVED"),
+    ]
+    kinds = {"POINT": [3], "SEGMENT": [3, 9], "END": [4]}
+    notes = [
+        annotation((1, 0), ("10:8208", "MDC"), TemporalRangeType=kind, ReferencedSamplePositions=samples)
+        for kind, samples in kinds.items()
+    ]
+    return waveform_dataset(groups, [*notes, annotation((2, 1), UnformattedTextValue="a note")], undefined=undefined)
 
 
 def _one(ds: Dataset, syntax: str) -> Files:

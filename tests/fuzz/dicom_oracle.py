@@ -1,4 +1,4 @@
-"""What a converted DICOM file must hold: the planes that pydicom reads from the same bytes."""
+"""What a converted DICOM file must hold: the planes or samples that pydicom reads from the same bytes."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_color_lut
 from pydicom.uid import JPEGLSLossless
+from pydicom.waveforms import multiplex_array
 
-from harmonize_converters._dicom_series import SEGMENTATION
+from harmonize_converters._dicom_series import SEGMENTATION, WAVEFORM
 from harmonize_converters.contract import SourceFiles
 
 
 def check_dicom(source: SourceFiles, arrays: list[np.ndarray]) -> None:
     """Each plane is one of pydicom's, none oftener than there, and slices lie in the order of their positions. What
-    pydicom does not read is not compared."""
+    pydicom does not read is not compared. The samples of waveforms are pydicom's."""
+    if WAVEFORM in source.roles:
+        _check_waveforms(source.primary.path, arrays)
+        return
     (array,) = arrays
     logging.getLogger("pydicom").disabled = True
     with warnings.catch_warnings():
@@ -42,6 +47,21 @@ def check_dicom(source: SourceFiles, arrays: list[np.ndarray]) -> None:
     assert ours <= theirs, "planes that pydicom does not find"
     if order is not None:
         np.testing.assert_array_equal(array, np.array(planes)[order])
+
+
+def _check_waveforms(path: Path, arrays: list[np.ndarray]) -> None:
+    logging.getLogger("pydicom").disabled = True
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            header = dcmread(path)
+            groups = [group.get("WaveformOriginality") != "DERIVED" for group in header.WaveformSequence]
+            wanted = [multiplex_array(header, index, as_raw=True).T for index, own in enumerate(groups) if own]
+        except Exception:  # noqa: BLE001 - the judge has nothing to say
+            return
+    assert len(arrays) == len(wanted)
+    for got, want in zip(arrays, wanted, strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 def _planes(header: Dataset) -> list[np.ndarray]:

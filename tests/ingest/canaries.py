@@ -24,6 +24,7 @@ from pydicom.datadict import DicomDictionary, keyword_for_tag
 from converters.dicom_files import changed, save
 from converters.seg_files import seg_dataset, segment
 from converters.test_opensignals import MAC, device
+from converters.waveform_files import annotation, channel, group, noise, waveform_dataset
 from harmonize.report.demo_cohort import _ct
 from harmonize_converters._dicom_slice import TAGS
 
@@ -79,7 +80,7 @@ class Canaries:
 def plant(folder: Path) -> Canaries:
     """Good recordings of every format below ``folder``, and one damaged file."""
     made = Canaries()
-    for plants in (edf, wfdb, dicom, segmentation, nifti, audio, brainvision, fif, opensignals, tables):
+    for plants in (edf, wfdb, dicom, segmentation, waveform, nifti, audio, brainvision, fif, opensignals, tables):
         plants(folder, made)
     (folder / f"{made.new('damaged file: name')}.edf").write_text(made.new("damaged file: content"))
     return made
@@ -188,6 +189,36 @@ def segmentation(folder: Path, made: Canaries) -> None:
     ds.SegmentSequence, ds.ReferencedSeriesSequence = [segment(1, **planted)], [source]
     ds.ContentLabel, ds.ContentDescription = made.new("DICOM SEG: label").upper(), made.new("DICOM SEG: description")
     save(ds, place(folder, made, "DICOM SEG", ".dcm"))
+
+
+def waveform(folder: Path, made: Canaries) -> None:
+    """A DICOM waveform: words, private codes and units of its groups, channels and annotations."""
+
+    def code(where: str, scheme: str = "99LOCAL") -> list[pydicom.Dataset]:
+        words = {"CodeValue": made.new(f"DICOM waveform: value of {where}", 16)}
+        words["CodeMeaning"] = made.new(f"DICOM waveform: meaning of {where}")
+        return [changed(pydicom.Dataset(), {"CodingSchemeDesignator": scheme, **words})]
+
+    one = channel(
+        ChannelSourceSequence=code("ChannelSourceSequence"),
+        ChannelSensitivityUnitsSequence=code("ChannelSensitivityUnitsSequence", "UCUM"),
+        ChannelSourceModifiersSequence=code("ChannelSourceModifiersSequence", "DCM"),
+        ChannelDerivationDescription=made.new("DICOM waveform: ChannelDerivationDescription"),
+        ChannelStatus=made.new("DICOM waveform: ChannelStatus").upper(),
+    )
+    samples = group(noise(2, 40), [one, channel()], MultiplexGroupLabel=made.new("DICOM waveform: label", 16))
+    note = annotation(
+        UnformattedTextValue=made.new("DICOM waveform: UnformattedTextValue"),
+        ConceptNameCodeSequence=code("ConceptNameCodeSequence"),
+        ConceptCodeSequence=code("ConceptCodeSequence"),
+        MeasurementUnitsCodeSequence=code("MeasurementUnitsCodeSequence", "UCUM"),
+        TemporalRangeType="POINT",
+        ReferencedSamplePositions=[4],
+    )
+    uids = {name: made.uid(f"DICOM waveform: {name}") for name in ("SeriesInstanceUID", "SOPInstanceUID")}
+    dated = {"AcquisitionDateTime": f"{DATE}101112", "StudyDate": DATE, "AcquisitionDate": DATE}
+    ds = waveform_dataset([samples], [note], PatientAge=None, PatientBirthDate=None, **dated, **uids)
+    save(ds, place(folder, made, "DICOM waveform", ".dcm"))
 
 
 def _dicom_elements(made: Canaries, depth: str) -> pydicom.Dataset:

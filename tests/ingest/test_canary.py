@@ -91,6 +91,7 @@ def test_every_format_was_converted(made) -> None:
         "BrainVision",
         "DICOM",
         "DICOM",
+        "DICOM",
         "EDF",
         "EDF+C",
         "Empatica E4",

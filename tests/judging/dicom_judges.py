@@ -14,8 +14,9 @@ import nibabel as nib
 import numpy as np
 import pydicom
 from pydicom.pixels.processing import apply_color_lut, apply_rescale
+from pydicom.waveforms import multiplex_array
 
-from judging.dicom_model import Reading, Volume
+from judging.dicom_model import Reading, Signals, Volume
 
 BESIDE = {"NIfTI beside": "_ground_truth.nii.gz", "the same, reoriented": "_ground_truth_reoriented.nii.gz"}
 
@@ -79,11 +80,14 @@ def nifti(path: Path, bval: Path) -> list[Volume]:
 
 
 def pixels(path: Path) -> Reading:
-    """One file's ``pixel_array``, its palette applied or rescaled by pydicom; (x, y, 1) of each frame, colours last."""
+    """One file's ``pixel_array``, its palette applied or rescaled by pydicom; (x, y, 1) of each frame, colours last.
+    Or its waveforms."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some files are damaged on purpose
         try:
             dataset = pydicom.dcmread(path)
+            if "WaveformSequence" in dataset:
+                return _waveforms(dataset)
             palette = dataset.PhotometricInterpretation == "PALETTE COLOR"
             process = apply_color_lut if palette else apply_rescale
             array = process(dataset.pixel_array, dataset).astype(np.float64)
@@ -94,6 +98,18 @@ def pixels(path: Path) -> Reading:
     frames = array if int(dataset.get("NumberOfFrames") or 1) > 1 else array[None]
     planes = [frame.transpose(1, 0, 2)[:, :, None] if colour else frame.T[:, :, None] for frame in frames]
     return Reading(tuple(Volume(plane, None, "RAS") for plane in planes))
+
+
+def _waveforms(dataset: pydicom.Dataset) -> Reading:
+    """The multiplex groups that are original, in physical values."""
+    groups = enumerate(dataset.WaveformSequence)
+    return Reading(
+        signals=tuple(
+            Signals(multiplex_array(dataset, index, as_raw=False).T, float(group.SamplingFrequency))
+            for index, group in groups
+            if group.WaveformOriginality == "ORIGINAL"
+        )
+    )
 
 
 def stacked(folder: Path) -> Reading:

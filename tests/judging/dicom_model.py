@@ -1,4 +1,4 @@
-"""What a reader makes of a DICOM series, in terms that all of them share, and how two of them compare."""
+"""What a reader makes of a DICOM series or waveform, in terms that all of them share, and how two of them compare."""
 
 from __future__ import annotations
 
@@ -31,15 +31,31 @@ class Volume:
     b_value: float | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Signals:
+    """Physical ``values`` (channel, time) that were sampled together, in the units that the file names."""
+
+    values: np.ndarray
+    rate_hz: float
+
+    def __str__(self) -> str:
+        return f"{len(self.values)} channels of {self.values.shape[1]} samples at {self.rate_hz:g} Hz"
+
+
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """The volumes that a reader makes, or why it makes none."""
+    """The volumes or signals that a reader makes, or why it makes none."""
 
     volumes: tuple[Volume, ...] = ()
     refusal: str = ""
+    signals: tuple[Signals, ...] = ()
 
     def __str__(self) -> str:
-        return said(self.volumes) if self.volumes else f"refuses: {self.refusal}"
+        made = [*([said(self.volumes)] if self.volumes else []), *map(str, self.signals)]
+        return ", ".join(made) or f"refuses: {self.refusal}"
+
+    def __bool__(self) -> bool:
+        return bool(self.volumes or self.signals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +108,7 @@ def apart_mm(a: Volume, b: Volume) -> float | None:
     return float(np.linalg.norm(corners(a) - corners(b), axis=1).max())
 
 
-def largest_difference(a: Volume, b: Volume) -> float:
+def largest_difference(a: Volume | Signals, b: Volume | Signals) -> float:
     """Of all values; NaN equals NaN."""
     both = np.isnan(a.values) & np.isnan(b.values)
     return float(np.where(both, 0.0, np.abs(a.values - b.values)).max(initial=0.0))
@@ -118,10 +134,12 @@ def pairs(ours: Sequence[Volume], judge: Sequence[Volume]) -> Iterator[tuple[Vol
 
 def compare(ours: Reading, judge: Reading) -> list[Finding]:
     """All aspects that both speak of."""
-    if not ours.volumes and not judge.volumes:
+    if not ours and not judge:
         return [Finding("file", False, "makes nothing of it either")]
-    if not ours.volumes or not judge.volumes:
-        return [Finding("file", True, f"{'makes ' if judge.volumes else ''}{judge}")]
+    if not ours or not judge:
+        return [Finding("file", True, f"{'makes ' if judge else ''}{judge}")]
+    if ours.signals or judge.signals:
+        return _signals(ours, judge)
     matched = list(pairs(ours.volumes, judge.volumes))
     if len(matched) < len(ours.volumes) or len(ours.volumes) < len(judge.volumes):
         found = [Finding("volumes", True, f"{said(judge.volumes)}; harmonize: {said(ours.volumes)}")]
@@ -132,7 +150,13 @@ def compare(ours: Reading, judge: Reading) -> list[Finding]:
     return found
 
 
-def _values(matched: Sequence[tuple[Volume, Volume]]) -> Finding:
+def _signals(ours: Reading, judge: Reading) -> list[Finding]:
+    if str(ours) != str(judge):
+        return [Finding("volumes", True, f"{judge}; harmonize: {ours}")]
+    return [Finding("volumes", False, str(judge)), _values(list(zip(ours.signals, judge.signals, strict=True)))]
+
+
+def _values(matched: Sequence[tuple[Volume, Volume]] | Sequence[tuple[Signals, Signals]]) -> Finding:
     apart = max(largest_difference(one, other) for one, other in matched)
     top = max(float(np.nanmax(np.abs(one.values), initial=0.0)) for one, _ in matched)
     if apart == 0:

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from converters.conformance import collect, find, found, head, sources_in
-from harmonize_converters.contract import ConversionError, Description, FoundFile, SourceFiles
+from harmonize_converters.channels import unit_factor
+from harmonize_converters.contract import ConversionError, FoundFile, SourceFiles
 from harmonize_converters.dicom import DicomConverter
-from judging.dicom_model import Reading, Volume, said
+from harmonize_schemas import Image, SignalStream
+from judging.dicom_model import Reading, Signals, Volume
 
 CONVERTER = DicomConverter()
 BLOCK_BYTES = 1 << 22
@@ -30,7 +32,7 @@ class Ours:
     def __str__(self) -> str:
         if not self.sources:
             return "no recording"
-        parts = [said(self.reading.volumes)] if self.reading.volumes else []
+        parts = [str(self.reading)] if self.reading else []
         parts += [f"`{flag}`" for flag in self.flags]
         refused = ", ".join(f"`{code}`" for code in self.codes)
         return "; ".join([*parts, *([f"refused, {refused}"] if refused else [])])
@@ -55,26 +57,37 @@ def files_below(path: Path) -> list[FoundFile]:
 def read(sources: Sequence[SourceFiles]) -> Ours:
     """Describe and read each."""
     volumes: list[Volume] = []
+    signals: list[Signals] = []
     refusals: list[ConversionError] = []
     flags: dict[str, None] = {}
     for source in sources:
         try:
             description = CONVERTER.describe(source).description
-            (array,) = collect(description, list(CONVERTER.read(source, description, BLOCK_BYTES)))
+            arrays = collect(description, list(CONVERTER.read(source, description, BLOCK_BYTES)))
         except ConversionError as error:
             refusals.append(error)
             continue
-        volumes += _volumes(description, array)
+        if description.image is not None:
+            volumes += _volumes(description.image, arrays[0])
+        signals += map(_signals, description.streams, arrays if description.streams else ())
         flags |= dict.fromkeys(description.flags)
     codes = tuple(dict.fromkeys(error.code for error in refusals))
     words = "; ".join(dict.fromkeys(str(error).removeprefix(f"{error.code}: ") for error in refusals))
-    return Ours(Reading(tuple(volumes), ", ".join(codes)), codes, words, tuple(flags), len(sources))
+    reading = Reading(tuple(volumes), ", ".join(codes), tuple(signals))
+    return Ours(reading, codes, words, tuple(flags), len(sources))
 
 
-def _volumes(description: Description, planes: np.ndarray) -> list[Volume]:
+def _signals(stream: SignalStream, stored: np.ndarray) -> Signals:
+    """Stored samples to physical values in the units that were found."""
+    rows = [
+        (row * one.scale + one.offset) / unit_factor(one.unit_found, one.type)[1]
+        for row, one in zip(stored, stream.channels, strict=True)
+    ]
+    return Signals(np.array(rows), float(stream.rate_hz))
+
+
+def _volumes(image: Image, planes: np.ndarray) -> list[Volume]:
     """Stored planes to rescaled volumes, one a time."""
-    image = description.image
-    assert image is not None
     slopes, intercepts = (np.array(pair).reshape(-1, 1, 1) for pair in (image.slopes, image.intercepts))
     sizes = dict(zip(image.axes, image.shape, strict=True))
     values = (planes * slopes + intercepts).reshape([sizes.get(axis, 1) for axis in ("t", "c", "z", "y", "x")])

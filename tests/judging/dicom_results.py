@@ -141,7 +141,7 @@ def unrecognised() -> list[str]:
 def _of_file(mine: Ours, judge: Reading) -> list[Finding]:
     """Plane by plane, and no more than the pixels: pydicom knows no place."""
     if not mine.reading.volumes or not judge.volumes:
-        return compare(mine.reading, judge)
+        return compare(mine.reading, judge)  # refused, or signals
     planes = [
         Volume(volume.values[:, :, k : k + 1], None, "RAS")
         for volume in mine.reading.volumes
