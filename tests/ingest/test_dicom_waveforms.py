@@ -48,7 +48,7 @@ def test_i14_an_ecg_is_windows_in_mv(folder: Path, tmp_path: Path) -> None:
     assert sorted(store.recordings["modality"]) == ["ct", "ecg", "ecg"]
     windows = WindowDataset(store, window=5.0, rate=1000, channels=["V6", "I"], where=pl.col("duration_s") == 10)
     assert len(windows) == 2
-    got = np.concatenate([windows[number]["x"].numpy() for number in (0, 1)], axis=1)
+    got = np.concatenate([windows[number]["signal"].numpy() for number in (0, 1)], axis=1)
     wanted = multiplex_array(pydicom.dcmread(ECG), 0, as_raw=False).T / 1000  # of µV
     np.testing.assert_allclose(got, wanted[[11, 0]], rtol=1e-6, atol=1e-7)
 
