@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from pydicom.dataset import Dataset
 
-from harmonize_converters._dicom_header import value_of
+from harmonize_converters._dicom_lookup import Descriptor, descriptor, plain, words
 from harmonize_converters.contract import ConversionError
 
 _COLORS = ("Red", "Green", "Blue")
@@ -18,7 +18,7 @@ TAGS = tuple(
     for kind, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
 )
 _DISCRETE, _LINEAR, _INDIRECT = 0, 1, 2
-_SIXTEEN = 1 << 16
+_BITS = frozenset({8, 16})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,20 @@ class Palette:
 
 def palette_of(header: Dataset, signed: bool) -> Palette:
     """The palette that a header holds; ``signed``: of the pixels. Raises ``ConversionError``."""
-    little = header.original_encoding[1] is not False
-    found = [_descriptor(header, color, signed) for color in _COLORS]
+    found = [descriptor(header, f"{color}PaletteColorLookupTableDescriptor", signed, _BITS) for color in _COLORS]
     if len(set(found)) > 1:
         raise _wrong("The three tables differ in size.")
-    entries, first, bits = found[0]
-    tables = []
-    for color in _COLORS:
-        plain = _words(header, f"{color}PaletteColorLookupTableData", little)
-        packed = _words(header, f"Segmented{color}PaletteColorLookupTableData", little) if plain is None else None
-        if plain is None and packed is None:
-            raise _wrong("There is no table.")
-        tables.append(_plain(plain, entries, bits) if plain is not None else _segmented(packed or b"", entries, bits))
-    return _shared(first, bits, b"".join(tables))
+    table = b"".join(_table(header, color, found[0]) for color in _COLORS)
+    return _shared(found[0].first, found[0].bits, table)
+
+
+def _table(header: Dataset, color: str, what: Descriptor) -> bytes:
+    name = f"{color}PaletteColorLookupTableData"
+    if (data := words(header, name)) is not None:
+        return plain(data, what, name)
+    if (packed := words(header, f"Segmented{name}")) is not None:
+        return _segmented(packed, what)
+    raise _wrong("There is no table.")
 
 
 @lru_cache(maxsize=16)
@@ -68,44 +69,9 @@ def _wrong(message: str) -> ConversionError:
     return ConversionError("invalid_header", message, "PaletteColorLookupTable")
 
 
-def _descriptor(header: Dataset, color: str, signed: bool) -> tuple[int, int, int]:
-    """Entries, first stored value, bits of an entry. Its numbers may be written as signed or not."""
-    value = value_of(header, f"{color}PaletteColorLookupTableDescriptor")
-    try:
-        entries, first, bits = (int(one) for one in value)  # type: ignore[attr-defined] # refused below
-    except (TypeError, ValueError, OverflowError):
-        raise _wrong("Three numbers would be right.") from None
-    if not -_SIXTEEN < min(entries, first) <= max(entries, first) < _SIXTEEN or bits not in (8, 16):
-        raise _wrong("Entries of 8 or 16 bits, 65,536 at most, would be right.")
-    entries, first = entries % _SIXTEEN or _SIXTEEN, first % _SIXTEEN
-    return entries, first - _SIXTEEN if signed and first >= _SIXTEEN // 2 else first, bits
-
-
-def _words(header: Dataset, name: str, little: bool) -> bytes | None:
-    """The bytes of a table as little-endian 16-bit words, which is what they are (VR OW or US)."""
-    value = value_of(header, name)
-    if value is None:
-        return None
-    if isinstance(value, bytes):
-        whole = value[: len(value) // 2 * 2]
-        return value if little else np.frombuffer(whole, ">u2").astype("<u2").tobytes()
-    try:
-        return np.array(value, "<u2").tobytes()
-    except (TypeError, ValueError, OverflowError):
-        raise _wrong("16-bit words would be right.") from None
-
-
-def _plain(data: bytes, entries: int, bits: int) -> bytes:
-    width = bits // 8
-    if bits == 8 and len(data) >= 2 * entries:
-        data = data[: 2 * entries : 2]  # some write each entry of 8 bits as a word (PS3.3 C.7.6.3.1.5, note)
-    if len(data) < entries * width:
-        raise _wrong(f"{len(data) // width} of {entries} entries.")
-    return data[: entries * width]
-
-
-def _segmented(data: bytes, entries: int, bits: int) -> bytes:
+def _segmented(data: bytes, what: Descriptor) -> bytes:
     """Segments to a table (PS3.3 C.7.9.2). Stops where the table is full."""
+    entries, bits = what.entries, what.bits
     codes = np.frombuffer(data[: len(data) // (bits // 8) * (bits // 8)], f"<u{bits // 8}").tolist()
     table: list[int] = []
     at = 0

@@ -20,7 +20,8 @@ from harmonize_converters import (
 )
 from harmonize_converters._dicom_color import GREY
 from harmonize_converters._dicom_frames import has_groups, n_frames
-from harmonize_converters._dicom_header import meta_uid, number, numbers, text, texts, uid, value_of, whole
+from harmonize_converters._dicom_header import items, meta_uid, number, numbers, text, texts, uid, whole
+from harmonize_converters._dicom_lookup import Lookup, modality_lut
 from harmonize_converters._dicom_pixels import PixelFormat, pixel_format
 from harmonize_converters._dicom_private import scale_slope, weighting
 from harmonize_converters._dicom_risks import is_capture
@@ -64,6 +65,8 @@ class Meaning:
     time_step_s: float | None
     spacing: PlaneSpacing | None = None
     """That of an image without a place; a slice with a place has it there."""
+    table: Lookup | None = None
+    """A Modality LUT, in place of the rescale pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +203,10 @@ def pixels_of(header: FileDataset, size: int) -> PixelFormat:
 
 
 def _slice(header: Dataset, pixels: PixelFormat, frame: int, place: Place | None) -> Slice:
-    slope, intercept = _rescale(header)
+    table = _modality_lut(header, pixels)
+    slope, intercept = _rescale(header) if table is None else (1.0, 0.0)
     grey = pixels.photometric in GREY
-    if not grey and (slope, intercept) != (1.0, 0.0):
+    if not grey and (table is not None or (slope, intercept) != (1.0, 0.0)):
         raise ConversionError("unsupported_rescale", "Colours that are rescaled.", "RescaleSlope")
     return Slice(
         frame=frame,
@@ -217,6 +221,7 @@ def _slice(header: Dataset, pixels: PixelFormat, frame: int, place: Place | None
             unit=_unit(header),
             padding=_padding(header, pixels) if grey else None,  # of grey values only (PS3.3 C.7.5.1.1.2)
             time_step_s=_time_step(header),
+            table=table,
         ),
         start=_dicom_subject.start(header),
         number=whole(header, "InstanceNumber") if _is_repeated(header) else None,
@@ -268,9 +273,13 @@ def _unit_vector(found: tuple[float, ...]) -> tuple[float, float, float] | None:
     return found[0], found[1], found[2]
 
 
+def _modality_lut(header: Dataset, pixels: PixelFormat) -> Lookup | None:
+    """The table from stored values to values; it goes before a rescale pair (PS3.3 C.11.1)."""
+    found = items(header, "ModalityLUTSequence")
+    return modality_lut(found[0], pixels.signed) if found else None
+
+
 def _rescale(header: Dataset) -> tuple[float, float]:
-    if value_of(header, "ModalityLUTSequence") is not None:
-        raise ConversionError("unsupported_rescale", "Values come through a Modality LUT.", "ModalityLUTSequence")
     slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
     if (slope is None) != (intercept is None):
         raise ConversionError("unsupported_rescale", "There is a rescale slope or intercept without the other.")
@@ -284,6 +293,8 @@ def _rescale(header: Dataset) -> tuple[float, float]:
 def _unit(header: Dataset) -> str | None:
     """HU where CT says so or, being original, need not (PS3.3 C.8.2.1); Bq/ml where PET says so."""
     modality, declared = text(header, "Modality"), text(header, "RescaleType")
+    if lut := items(header, "ModalityLUTSequence"):
+        return "HU" if modality == "CT" and text(lut[0], "ModalityLUTType") == "HU" else None
     if modality == "PT":
         return "Bq/ml" if text(header, "Units") == "BQML" else None
     if modality != "CT" or number(header, "RescaleSlope") is None:

@@ -112,6 +112,8 @@ def _check_agree(first: Slice, other: Slice) -> None:
         raise ConversionError("inconsistent_series", "The slices differ in size, bits or compression.")
     if first.meaning.padding != other.meaning.padding:
         raise ConversionError("unsupported_rescale", "The slices differ in padding value.", "PixelPaddingValue")
+    if first.meaning.table != other.meaning.table:
+        raise ConversionError("unsupported_rescale", "The slices differ in Modality LUT.", "ModalityLUTSequence")
     if first.meaning != other.meaning:
         raise ConversionError("inconsistent_series", "The slices differ in modality or unit.")
     if (first.diffusion.b_value is None) != (other.diffusion.b_value is None):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from harmonize.store.calibrate import look_up
 from harmonize.store.sharded import ShardedArray
 from harmonize_schemas import Image
 
@@ -89,14 +90,14 @@ def read_values(
     """
     stored = np.dtype(image.dtype)
     identity = set(image.slopes) == {1.0} and set(image.intercepts) == {0.0}
-    wide = not identity and stored.itemsize > 2
+    wide = image.value_table is not None or (not identity and stored.itemsize > 2)
     raw = [np.empty(one.shape, np.float64) for one in values] if wide else values
     read_boxes(array, regions, raw, image.padding_value, known, read)
     for region, box, out, there in zip(regions, raw, values, known, strict=True):
         if not identity:
             _scale(box, image, region)
         if wide:
-            out[...] = box
+            out[...] = box if image.value_table is None else look_up(image.value_table, box)
         if image.padding_value is None and stored.kind != "f":
             there[...] = True
             continue

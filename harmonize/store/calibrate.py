@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from harmonize_schemas import ValueTable
+
 Term = np.ndarray | np.floating[Any]
 
 
@@ -61,6 +63,13 @@ class Calibration:
             found &= has_one
         if found.any():
             out[found] = np.nan
+
+
+def look_up(table: ValueTable, stored: np.ndarray) -> np.ndarray:
+    """The float64 values that a table gives for stored whole numbers, in their shape."""
+    index = np.clip(stored.astype(np.int64) - table.first, 0, len(table.values) - 1)
+    values: np.ndarray = np.array(table.values, np.float64)[index]
+    return values
 
 
 def _marks(missing: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray | None]:

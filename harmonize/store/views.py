@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from harmonize.store.calibrate import Calibration
+from harmonize.store.calibrate import Calibration, look_up
 from harmonize.store.errors import StoreError
 from harmonize.store.object_path import answers
 from harmonize.store.place import Place, open_group
@@ -93,7 +93,9 @@ class ImageView:
         """float32 values (stored * slope + intercept, in ``meta.unit``); padding is NaN."""
         region = self._region(box)
         digital = self._array.read(region[::-1])
-        values = digital.astype(np.float64)
+        values = (
+            digital.astype(np.float64) if self.meta.value_table is None else look_up(self.meta.value_table, digital)
+        )
         slopes, intercepts = np.array(self.meta.slopes), np.array(self.meta.intercepts)
         if len(slopes) > 1:
             planes = tuple(slice(*span) for span in region[::-1][:-2])

@@ -40,6 +40,14 @@ class ImageSegment(Strict):
     algorithm: Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"] | None = None
 
 
+class ValueTable(Strict):
+    """Values by stored value, from ``first`` on: what is below it has the first value, what is above the last the last
+    (a Modality LUT; DICOM PS3.3 C.11.1.1)."""
+
+    first: int
+    values: tuple[int, ...] = Field(min_length=1, max_length=1 << 16)
+
+
 class Image(Strict):
     """One image of up to five axes, stored in the order t, c, z, y, x (OME-NGFF 0.5).
 
@@ -50,6 +58,7 @@ class Image(Strict):
     the patient; FIDELITY I10). ``photometric`` "RGB" goes with an axis c of red, green and blue.
     Value = stored * slope + intercept, in ``unit``; one pair for the image, or one for each plane in the
     C order of the axes before y and x (``slopes`` of length 1 or of the number of planes; FIDELITY I06).
+    Where there is a ``value_table``, it gives the values in place of slope and intercept.
     A stored value equal to ``padding_value`` is no data. ``scale_slopes`` are Philips' (2005,100E), one or one for each
     plane: a value divided by slope * scale slope is on the scanner's own scale and can be compared between series
     (Chenevert et al. 2014, doi:10.1593/tlo.13811).
@@ -79,6 +88,7 @@ class Image(Strict):
     slopes: tuple[float, ...] = (1.0,)
     intercepts: tuple[float, ...] = (0.0,)
     scale_slopes: tuple[float, ...] = ()
+    value_table: ValueTable | None = None
     unit: Unit | None = None
     padding_value: int | None = None
     time_step_s: float | None = Field(None, gt=0)
@@ -96,6 +106,8 @@ class Image(Strict):
             raise ValueError(f"shape {self.shape} does not fit axes {self.axes}")
         if len(self.slopes) != len(self.intercepts) or len(self.slopes) not in (1, self.n_planes):
             raise ValueError(f"{len(self.slopes)} slopes and {len(self.intercepts)} intercepts, {self.n_planes} planes")
+        if self.value_table is not None and (self.slopes, self.intercepts) != ((1.0,), (0.0,)):
+            raise ValueError("values have a table, and slopes or intercepts as well")
         if len(self.scale_slopes) not in (0, 1, self.n_planes):
             raise ValueError(f"{len(self.scale_slopes)} scale slopes, {self.n_planes} planes")
         if (self.affine is None) != (self.affine_source == "unknown"):

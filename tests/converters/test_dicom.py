@@ -337,7 +337,7 @@ def test_i14_an_object_without_pixels_is_not_refused_for_its_geometry(tmp_path):
         ({"BitsAllocated": 12}, "unsupported_pixel_data"),
         ({"RescaleIntercept": None}, "unsupported_rescale"),
         ({"RescaleSlope": "0"}, "unsupported_rescale"),
-        ({"ModalityLUTSequence": [pydicom.Dataset()]}, "unsupported_rescale"),
+        ({"ModalityLUTSequence": [pydicom.Dataset()]}, "invalid_header"),
         ({"PixelPaddingValue": 5, "PixelPaddingRangeLimit": 9}, "unsupported_rescale"),
         ({"PixelPaddingValue": -2049}, "unsupported_rescale"),
         ({"BurnedInAnnotation": "YES"}, "quarantined_burned_in"),

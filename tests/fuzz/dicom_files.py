@@ -138,15 +138,19 @@ def _plain(planes: np.ndarray) -> list[Dataset]:
 
 
 def _colored() -> list[Dataset]:
-    """Images without a place: grey, colour by pixel, by plane, by palette, and in YBR."""
+    """Images without a place: grey, through a table, colour by pixel, by plane, by palette, and in YBR."""
     colors = np.random.default_rng(7).integers(0, 256, (6, 4, 3), np.uint8)
     indices = colors[..., 0] % 4
     palette = planar_dataset(indices, PhotometricInterpretation="PALETTE COLOR")
     for number, color in enumerate(("Red", "Green", "Blue")):
         palette.add_new(f"{color}PaletteColorLookupTableDescriptor", "US", [4, 0, 8])
         palette.add_new(f"{color}PaletteColorLookupTableData", "OW", bytes(range(number, number + 4)))
+    lut = Dataset()
+    lut.add_new("LUTDescriptor", "US", [4, 0, 16])
+    lut.add_new("LUTData", "OW", bytes(8))
     return [
         *(planar_dataset(indices), planar_dataset(colors), palette),
+        planar_dataset(indices, ModalityLUTSequence=[lut], RescaleSlope=None, RescaleIntercept=None),
         planar_dataset(colors, PlanarConfiguration=1, PixelData=colors.transpose(2, 0, 1).tobytes()),
         planar_dataset(colors, PhotometricInterpretation="YBR_FULL"),
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from converters.conformance import collect, find, found, head, sources_in
+from harmonize.store.calibrate import look_up
 from harmonize_converters.channels import unit_factor
 from harmonize_converters.contract import ConversionError, FoundFile, SourceFiles
 from harmonize_converters.dicom import DicomConverter
@@ -88,6 +89,8 @@ def _signals(stream: SignalStream, stored: np.ndarray) -> Signals:
 
 def _volumes(image: Image, planes: np.ndarray) -> list[Volume]:
     """Stored planes to rescaled volumes, one a time."""
+    if image.value_table is not None:
+        planes = look_up(image.value_table, planes)
     slopes, intercepts = (np.array(pair).reshape(-1, 1, 1) for pair in (image.slopes, image.intercepts))
     sizes = dict(zip(image.axes, image.shape, strict=True))
     values = (planes * slopes + intercepts).reshape([sizes.get(axis, 1) for axis in ("t", "c", "z", "y", "x")])
