@@ -61,7 +61,8 @@ class Meaning:
 
     modality: str
     unit: str | None
-    padding: int | None
+    padding: tuple[int, int] | None
+    """Where the range of stored values without data begins and ends, in either order."""
     time_step_s: float | None
     spacing: PlaneSpacing | None = None
     """That of an image without a place; a slice with a place has it there."""
@@ -304,13 +305,18 @@ def _unit(header: Dataset) -> str | None:
     return "HU" if declared == "HU" or (declared is None and original) else None
 
 
-def _padding(header: Dataset, pixels: PixelFormat) -> int | None:
-    """PixelPaddingValue as a stored value, None where there is none."""
-    padding, limit = whole(header, "PixelPaddingValue"), whole(header, "PixelPaddingRangeLimit")
-    if padding is None:
+def _padding(header: Dataset, pixels: PixelFormat) -> tuple[int, int] | None:
+    """PixelPaddingValue and PixelPaddingRangeLimit as stored values, twice the value without a limit; None where there
+    is none (PS3.3 C.7.5.1.1.2)."""
+    value, limit = whole(header, "PixelPaddingValue"), whole(header, "PixelPaddingRangeLimit")
+    if value is None:
         return None
-    if limit not in (None, padding):
-        raise ConversionError("unsupported_rescale", "Padding is a range of values.", "PixelPaddingRangeLimit")
+    value = _stored(value, pixels, "PixelPaddingValue")
+    return value, value if limit is None else _stored(limit, pixels, "PixelPaddingRangeLimit")
+
+
+def _stored(padding: int, pixels: PixelFormat, where: str) -> int:
+    """A padding value as pixels are stored. Raises ``ConversionError`` where no pixel can have it."""
     # Written as unsigned (or signed) against PixelRepresentation: the same bits, read as the pixels are.
     bits = padding % (1 << pixels.bits_allocated)
     value = bits - (1 << pixels.bits_allocated) if pixels.signed and bits >> (pixels.bits_allocated - 1) else bits
@@ -319,7 +325,7 @@ def _padding(header: Dataset, pixels: PixelFormat) -> int | None:
         value = bits - (1 << stored)
     low, high = (-(1 << (stored - 1)), (1 << (stored - 1)) - 1) if pixels.signed else (0, (1 << stored) - 1)
     if not low <= value <= high or not -(1 << pixels.bits_allocated) < padding < (1 << pixels.bits_allocated):
-        raise ConversionError("unsupported_rescale", "Padding does not fit into BitsStored.", "PixelPaddingValue")
+        raise ConversionError("unsupported_rescale", "Padding does not fit into BitsStored.", where)
     return value
 
 

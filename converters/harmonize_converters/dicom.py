@@ -248,7 +248,7 @@ def _stored_order(volume: Volume, colors: int) -> list[tuple[int, int]]:
 def _image(slices: Sequence[Slice], volume: Volume) -> Image:
     lead, geometry = slices[0], volume.geometry
     n_places = len(volume.planes) // volume.n_times
-    flat, colors = lead.meaning.spacing, lead.pixels.colors
+    flat, colors, padding = lead.meaning.spacing, lead.pixels.colors, lead.meaning.padding
     pairs = [(slices[i].slope, slices[i].intercept) for i in volume.planes]
     pairs = pairs[:1] if len(set(pairs)) == 1 else pairs
     scales = [slices[i].scale_slope for i in volume.planes]
@@ -275,7 +275,8 @@ def _image(slices: Sequence[Slice], volume: Volume) -> Image:
         "intercepts": tuple(intercept for _, intercept in pairs),
         "scale_slopes": () if None in scales else tuple(scales[:1] if len(set(scales)) == 1 else scales),
         "unit": lead.meaning.unit,
-        "padding_value": lead.meaning.padding,
+        "padding_value": None if padding is None else padding[0],
+        "padding_limit": None if padding is None or padding[0] == padding[1] else padding[1],
         "time_step_s": volume.time_step_s,
         "b_values_s_mm2": b_values(slices, volume),
         "b_vectors_ras": b_vectors(slices, volume),

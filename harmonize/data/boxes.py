@@ -54,13 +54,14 @@ def read_boxes(
     array: ShardedArray,
     regions: Sequence[Region],
     into: Sequence[np.ndarray],
-    padding: int | None = None,
+    padding: tuple[int, int] | None = None,
     known: Sequence[np.ndarray] = (),
     read: ReadChunks | None = None,
 ) -> None:
     """Copy the stored values of boxes into arrays of their shapes (cast to their dtypes; views may be flipped).
 
-    Where ``padding`` is given, ``known`` (bool, of the same shapes) becomes False at stored values equal to it.
+    Where ``padding`` is given, its lowest and highest value, ``known`` (bool, of the same shapes) becomes False at
+    stored values of that range.
     ``read`` gives the decoded chunks in place of ``array.read_chunks``, which holds one at a time. Raises what that
     does.
     """
@@ -71,7 +72,16 @@ def read_boxes(
             part = chunk[inside]
             into[box][outside] = part  # np.copyto takes a third longer
             if padding is not None:
-                np.not_equal(part, padding, out=known[box][outside])
+                _outside(part, *padding, out=known[box][outside])
+
+
+def _outside(stored: np.ndarray, low: int, high: int, out: np.ndarray) -> None:
+    """Put into ``out`` whether stored values are below ``low`` or above ``high``."""
+    if low == high:
+        np.not_equal(stored, low, out=out)
+    else:
+        np.less(stored, low, out=out)
+        out |= stored > high
 
 
 def read_values(
@@ -92,16 +102,16 @@ def read_values(
     identity = set(image.slopes) == {1.0} and set(image.intercepts) == {0.0}
     wide = image.value_table is not None or (not identity and stored.itemsize > 2)
     raw = [np.empty(one.shape, np.float64) for one in values] if wide else values
-    read_boxes(array, regions, raw, image.padding_value, known, read)
+    read_boxes(array, regions, raw, image.padding, known, read)
     for region, box, out, there in zip(regions, raw, values, known, strict=True):
         if not identity:
             _scale(box, image, region)
         if wide:
             out[...] = box if image.value_table is None else look_up(image.value_table, box)
-        if image.padding_value is None and stored.kind != "f":
+        if image.padding is None and stored.kind != "f":
             there[...] = True
             continue
-        if image.padding_value is None:
+        if image.padding is None:
             np.equal(out, out, out=there)  # not NaN
         elif stored.kind == "f":
             there &= out == out

@@ -104,8 +104,9 @@ class ImageView:
             )
         values *= slopes
         values += intercepts
-        if self.meta.padding_value is not None:
-            values[digital == self.meta.padding_value] = np.nan
+        if self.meta.padding is not None:
+            low, high = self.meta.padding
+            values[(digital >= low) & (digital <= high)] = np.nan
         result: np.ndarray = values.astype(np.float32)
         return result.T
 

@@ -59,9 +59,9 @@ class Image(Strict):
     Value = stored * slope + intercept, in ``unit``; one pair for the image, or one for each plane in the
     C order of the axes before y and x (``slopes`` of length 1 or of the number of planes; FIDELITY I06).
     Where there is a ``value_table``, it gives the values in place of slope and intercept.
-    A stored value equal to ``padding_value`` is no data. ``scale_slopes`` are Philips' (2005,100E), one or one for each
-    plane: a value divided by slope * scale slope is on the scanner's own scale and can be compared between series
-    (Chenevert et al. 2014, doi:10.1593/tlo.13811).
+    A stored value equal to ``padding_value``, or from there to ``padding_limit`` where there is one, is no data.
+    ``scale_slopes`` are Philips' (2005,100E), one or one for each plane: a value divided by slope * scale slope is on
+    the scanner's own scale and can be compared between series (Chenevert et al. 2014, doi:10.1593/tlo.13811).
     A segmentation has ``segments``, and ``segment_values`` says how voxels tell them: "label", each holds the number of
     its segment or 0; otherwise channel i of axis c is that of ``segments[i]``: "mask", 1 inside and 0 outside;
     "probability" or "occupancy", a share from 0 to 1 (PS3.3 C.8.20.2.3).
@@ -91,6 +91,7 @@ class Image(Strict):
     value_table: ValueTable | None = None
     unit: Unit | None = None
     padding_value: int | None = None
+    padding_limit: int | None = None
     time_step_s: float | None = Field(None, gt=0)
     b_values_s_mm2: tuple[float, ...] | None = None
     b_vectors_ras: tuple[tuple[float, float, float], ...] | None = None
@@ -106,6 +107,8 @@ class Image(Strict):
             raise ValueError(f"shape {self.shape} does not fit axes {self.axes}")
         if len(self.slopes) != len(self.intercepts) or len(self.slopes) not in (1, self.n_planes):
             raise ValueError(f"{len(self.slopes)} slopes and {len(self.intercepts)} intercepts, {self.n_planes} planes")
+        if self.padding_limit is not None and self.padding_value is None:
+            raise ValueError("padding has a limit and no value")
         if self.value_table is not None and (self.slopes, self.intercepts) != ((1.0,), (0.0,)):
             raise ValueError("values have a table, and slopes or intercepts as well")
         if len(self.scale_slopes) not in (0, 1, self.n_planes):
@@ -119,6 +122,14 @@ class Image(Strict):
         if self.segments and self.n_channels != (None if self.segment_values == "label" else len(self.segments)):
             raise ValueError(f"{len(self.segments)} segments, {self.n_channels} channels")
         return self
+
+    @property
+    def padding(self) -> tuple[int, int] | None:
+        """The lowest and the highest stored value that is no data; None where all are data."""
+        if self.padding_value is None:
+            return None
+        limit = self.padding_value if self.padding_limit is None else self.padding_limit
+        return min(self.padding_value, limit), max(self.padding_value, limit)
 
     @property
     def n_channels(self) -> int | None:

@@ -229,6 +229,20 @@ def test_i06_padding_is_a_stored_value(tmp_path, padding, bits, vr, expected):
     assert convert(CONVERTER, one(folder)).description.image.padding_value == expected
 
 
+@pytest.mark.parametrize(("value", "limit"), [(5, 9), (9, 5), (-2048, -2000), (5, 5), (63488, 63536)])
+def test_i06_padding_may_be_a_range_of_stored_values(tmp_path, value, limit):
+    folder = tmp_path / "a"
+    for k in range(2):
+        ds = slice_dataset(stored_planes(2)[k], k, 2.0 * k)
+        for name, number in (("PixelPaddingValue", value), ("PixelPaddingRangeLimit", limit)):
+            ds.add_new(name, "US" if number > 32767 else "SS", number)
+        save(ds, folder / f"{k}.dcm")
+    image = convert(CONVERTER, one(folder)).description.image
+    low, high = sorted(number - 65536 if number > 32767 else number for number in (value, limit))
+    assert image.padding == (low, high)
+    assert (image.padding_limit is None) == (low == high)
+
+
 def test_i06_padding_that_varies_is_refused(tmp_path):
     write_series(tmp_path / "a", stored_planes(2), each=lambda k: {"PixelPaddingValue": -k})
     assert code_of(tmp_path / "a") == "unsupported_rescale"
@@ -338,7 +352,7 @@ def test_i14_an_object_without_pixels_is_not_refused_for_its_geometry(tmp_path):
         ({"RescaleIntercept": None}, "unsupported_rescale"),
         ({"RescaleSlope": "0"}, "unsupported_rescale"),
         ({"ModalityLUTSequence": [pydicom.Dataset()]}, "invalid_header"),
-        ({"PixelPaddingValue": 5, "PixelPaddingRangeLimit": 9}, "unsupported_rescale"),
+        ({"PixelPaddingValue": 5, "PixelPaddingRangeLimit": 4096}, "unsupported_rescale"),
         ({"PixelPaddingValue": -2049}, "unsupported_rescale"),
         ({"BurnedInAnnotation": "YES"}, "quarantined_burned_in"),
         ({"Rows": 7}, "truncated"),
