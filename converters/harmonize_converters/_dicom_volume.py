@@ -51,9 +51,9 @@ def clusters(orientations: Sequence[tuple[float, ...] | None]) -> list[int]:
     return numbers
 
 
-def assemble(slices: Sequence[Slice], same: Same) -> Volume:
-    """Put slices in order (FIDELITY I01-I05). ``same`` compares the pixels of two slices, and is asked
-    only about slices at one place and time. Raises ``ConversionError``."""
+def assemble(slices: Sequence[Slice], same: Same, uneven: bool = False) -> Volume:
+    """Put slices in order (FIDELITY I01-I05), at steps that differ only where they may be ``uneven``. ``same`` compares
+    the pixels of two slices, and is asked only about slices at one place and time. Raises ``ConversionError``."""
     first = slices[0]
     places = [s.place for s in slices if s.place is not None]
     if not places:
@@ -72,7 +72,7 @@ def assemble(slices: Sequence[Slice], same: Same) -> Volume:
     n_places = len(at)
     geometry = head
     if n_places > 1 or lead.between is not None:
-        geometry = stack(positions[planes[:n_places]], lead.orientation, lead.pixel_spacing, lead.between)
+        geometry = stack(positions[planes[:n_places]], lead.orientation, lead.pixel_spacing, lead.between, uneven)
     ordered = tuple(planes[t * n_places + k] for t in range(n_times) for k in geometry.order)
     return Volume(ordered, n_times, step, geometry, flags)
 

@@ -54,8 +54,8 @@ class SourceFiles:
     """The files that make one recording, the ``primary`` one first; ``roles`` goes with ``files``.
 
     ``key`` names the source within its data set; it is identifying, so only pseudonyms of it are stored.
-    ``member`` names one recording of a file that holds many, and ``arrays`` is what the recipe says of a
-    file of bare arrays.
+    ``member`` names one recording of a file that holds many. The recipe says the rest: ``arrays``, what a file of bare
+    arrays holds, and ``uneven_slices``, whether slices whose steps differ may be one image.
     """
 
     converter: str
@@ -64,6 +64,7 @@ class SourceFiles:
     roles: tuple[str, ...]
     member: str | None = None
     arrays: ArraySource | None = None
+    uneven_slices: bool = False
 
     @property
     def primary(self) -> FoundFile:

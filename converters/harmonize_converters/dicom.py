@@ -167,7 +167,7 @@ def _assemble(source: SourceFiles) -> tuple[_Frames, Volume]:
             one, other = (planes.slice(found.files[i], found.slices[i]) for i in (a, b))
             return bool(np.array_equal(one, other))
 
-        return found, assemble(found.slices, same)
+        return found, assemble(found.slices, same, source.uneven_slices)
 
 
 def _frames(source: SourceFiles) -> _Frames:
@@ -271,6 +271,7 @@ def _image(slices: Sequence[Slice], volume: Volume) -> Image:
         if geometry.spacing_mm is not None
         else "unknown",
         "orientation": geometry.orientation,
+        "slice_places": geometry.places,
         "slopes": tuple(slope for slope, _ in pairs),
         "intercepts": tuple(intercept for _, intercept in pairs),
         "scale_slopes": () if None in scales else tuple(scales[:1] if len(set(scales)) == 1 else scales),

@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 
 from harmonize_converters.contract import ConversionError
-from harmonize_schemas import Affine
+from harmonize_schemas import Affine, SlicePlaces
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SAME_POSITION_MM = 1e-3
@@ -37,8 +37,8 @@ class Stack:
     """Slices put in order.
 
     ``order`` holds indices into the positions given, from the first slice along the normal to the last.
-    ``affine`` is None where the step between slices is unknown, ``orientation`` where
-    directions are. ``spacing_mm`` is for (i, j, k).
+    ``affine`` is None where the step between slices is unknown or differs (``places`` says where they lie then),
+    ``orientation`` where directions are. ``spacing_mm`` is for (i, j, k).
     """
 
     order: tuple[int, ...]
@@ -46,6 +46,7 @@ class Stack:
     spacing_mm: tuple[float, float, float] | None
     orientation: str | None
     flags: tuple[str, ...]
+    places: SlicePlaces | None = None
 
 
 def plane_normal(orientation: Sequence[float]) -> np.ndarray:
@@ -94,6 +95,7 @@ def stack(
     orientation: Sequence[float],
     pixel_spacing: Sequence[float],
     spacing_between_slices: float | None = None,
+    uneven: bool = False,
 ) -> Stack:
     """Order slices and give the affine of the volume (FIDELITY I02-I04).
 
@@ -106,11 +108,13 @@ def stack(
     spacing_between_slices
         SpacingBetweenSlices, mm. With one slice it is the step along the normal; with several it is
         only compared, since positions come first (PS3.3 C.7.6.2.1.1).
+    uneven
+        Whether slices may lie at uneven steps. They have places of their own then, and no affine.
 
     Raises
     ------
     ConversionError
-        ``conflicting_slices`` for two slices at one position, ``missing_slices`` for uneven steps,
+        ``conflicting_slices`` for two slices at one position, ``missing_slices`` for uneven steps (unless ``uneven``),
         ``inconsistent_series`` for slices shifted in their plane, ``invalid_header`` for nonsense.
 
     Notes
@@ -132,6 +136,11 @@ def stack(
         between = None
 
     if len(points) > 1:
+        _check_apart(points, normal)
+        if gaps := _gaps(points, normal):
+            if uneven:
+                return _uneven(points, order, np.asarray(orientation, dtype=np.float64), spacing)
+            raise ConversionError("missing_slices", gaps)
         step = _even_step(points, normal)
         length = float(np.linalg.norm(step))
         if between is not None and not np.isclose(between, [length, step @ normal], rtol=STEP_TOLERANCE).any():
@@ -157,6 +166,21 @@ def stack(
         orientation=orientation_code(matrix),
         flags=tuple(flags),
     )
+
+
+def _uneven(points: np.ndarray, order: np.ndarray, cosines: np.ndarray, spacing: np.ndarray) -> Stack:
+    """Slices in order whose steps differ."""
+    x_step, y_step, places = (
+        one @ LPS_TO_RAS[:3, :3] + 0.0 for one in (cosines[:3] * spacing[1], cosines[3:] * spacing[0], points)
+    )
+    matrix = np.eye(4)
+    matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = x_step, y_step, places[-1] - places[0]
+    found = SlicePlaces(
+        positions_ras=tuple((float(x), float(y), float(z)) for x, y, z in places),
+        x_step_ras=(float(x_step[0]), float(x_step[1]), float(x_step[2])),
+        y_step_ras=(float(y_step[0]), float(y_step[1]), float(y_step[2])),
+    )
+    return Stack(tuple(map(int, order)), None, None, orientation_code(matrix), ("uneven_slices",), found)
 
 
 def _check_points(points: np.ndarray) -> None:
@@ -210,33 +234,38 @@ def is_one_stack(parts: Sequence[Sequence[Sequence[float]]], orientation: Sequen
 
 
 def _even_step(points: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """The vector from slice to slice, of points in order; refuses what is not on an even line."""
-    distances = points @ normal
-    count = len(points)
-    step = (points[-1] - points[0]) / (count - 1)
-    gaps = np.diff(distances)
-    if np.any(gaps <= SAME_POSITION_MM):
-        raise ConversionError(
-            "conflicting_slices", f"{int(np.sum(gaps <= SAME_POSITION_MM))} of {count} slices lie on another."
-        )
-    along = float(step @ normal)
-    tolerance = max(STEP_TOLERANCE * along, SAME_POSITION_MM)
-    line = points[0] + np.arange(count)[:, None] * step
-    off = points - line
-    if np.any(np.abs(off @ normal) > tolerance):
-        usual = float(np.median(gaps))
-        odd = [
-            f"{a + 1}-{b + 1}: {gap:.3f} mm"
-            for (a, b), gap in zip(pairwise(range(count)), gaps, strict=True)
-            if abs(gap - usual) > max(STEP_TOLERANCE * usual, SAME_POSITION_MM)
-        ]
-        listed = ", ".join(odd[:MAX_GAPS_LISTED]) + (", ..." if len(odd) > MAX_GAPS_LISTED else "")
-        raise ConversionError(
-            "missing_slices", f"{count} slices, {usual:.3f} mm apart but for slices {listed or 'throughout'}."
-        )
+    """The vector from slice to slice, of points in order without gaps; refuses what is not on a line."""
+    step = (points[-1] - points[0]) / (len(points) - 1)
+    tolerance = max(STEP_TOLERANCE * float(step @ normal), SAME_POSITION_MM)
+    off = points - (points[0] + np.arange(len(points))[:, None] * step)
     if np.any(np.linalg.norm(off, axis=1) > tolerance * np.sqrt(2)):
         raise ConversionError("inconsistent_series", "The slices are shifted unevenly within their planes.")
     return np.asarray(step)
+
+
+def _check_apart(points: np.ndarray, normal: np.ndarray) -> None:
+    on_another = int(np.sum(np.diff(points @ normal) <= SAME_POSITION_MM))
+    if on_another:
+        raise ConversionError("conflicting_slices", f"{on_another} of {len(points)} slices lie on another.")
+
+
+def _gaps(points: np.ndarray, normal: np.ndarray) -> str:
+    """Where the steps between points in order differ along ``normal``; nothing where they are even (FIDELITY I03)."""
+    distances = points @ normal
+    count = len(points)
+    even = np.linspace(distances[0], distances[-1], count)
+    tolerance = max(STEP_TOLERANCE * float(distances[-1] - distances[0]) / (count - 1), SAME_POSITION_MM)
+    if np.all(np.abs(distances - even) <= tolerance):
+        return ""
+    gaps = np.diff(distances)
+    usual = float(np.median(gaps))
+    odd = [
+        f"{a + 1}-{b + 1}: {gap:.3f} mm"
+        for (a, b), gap in zip(pairwise(range(count)), gaps, strict=True)
+        if abs(gap - usual) > max(STEP_TOLERANCE * usual, SAME_POSITION_MM)
+    ]
+    listed = ", ".join(odd[:MAX_GAPS_LISTED]) + (", ..." if len(odd) > MAX_GAPS_LISTED else "")
+    return f"{count} slices, {usual:.3f} mm apart but for slices {listed or 'throughout'}."
 
 
 def mosaic_positions(

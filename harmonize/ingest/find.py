@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
@@ -116,6 +116,8 @@ def group(
         (by_converter[name] if name else rest).append(file)
     for reader, own in by_converter.items():
         found.sources.extend(_group(converters[reader], own, files, executor) if own else [])
+    if recipe is not None and recipe.uneven_slices == "keep":
+        found.sources = [replace(source, uneven_slices=True) for source in found.sources]
     # A FLAC file that a WFDB header claims is that record's, and no sound.
     parts = {file.key: source.converter for source in found.sources for file in source.files[1:]}
     found.sources = [one for one in found.sources if parts.get(one.primary.key, one.converter) == one.converter]

@@ -46,11 +46,13 @@ def to_mne(view: RecordingView, stream: str | None = None) -> mne.io.RawArray:
 
 def to_nibabel(view: RecordingView) -> nibabel.Nifti1Image:
     """The image as a ``nibabel.Nifti1Image`` of float32 values: (x, y, z), (x, y, z, t), or (x, y, z, t, c) in colour
-    or with a channel for each segment. Raises ``ValueError`` for signals."""
+    or with a channel for each segment. Raises ``ValueError`` for signals and for slices at uneven steps."""
     import nibabel
 
     if view.image is None:
         raise ValueError("the recording is no image")
+    if view.image.meta.slice_places is not None:
+        raise ValueError("its slices lie at uneven steps, which NIfTI cannot say")
     meta, axes = view.image.meta, view.image.meta.axes[::-1]
     sizes: dict[str, int] = dict(zip(axes, view.image.shape, strict=True))
     values = view.image.read().transpose([axes.index(axis) for axis in "xyztc" if axis in axes])

@@ -2,7 +2,7 @@
 
 from harmonize_schemas.arrays import ArrayEvents, ArraySource, ArrayStream
 from harmonize_schemas.base import Rate, Strict
-from harmonize_schemas.image import Affine, CodedConcept, Image, ImageSegment, ValueTable
+from harmonize_schemas.image import Affine, CodedConcept, Image, ImageSegment, SlicePlaces, ValueTable
 from harmonize_schemas.recipe import ChannelRule, Defaults, EventSource, LabelOrigin, Origin, Recipe, Table
 from harmonize_schemas.recording import (
     SCHEMA_VERSION,
@@ -47,6 +47,7 @@ __all__ = [
     "Recording",
     "Segment",
     "SignalStream",
+    "SlicePlaces",
     "Source",
     "SourceFile",
     "Strict",

@@ -48,10 +48,20 @@ class ValueTable(Strict):
     values: tuple[int, ...] = Field(min_length=1, max_length=1 << 16)
 
 
+class SlicePlaces(Strict):
+    """Where slices lie whose steps differ, in RAS+ mm: voxel (i, j) of slice k is at ``positions_ras[k]`` + i *
+    ``x_step_ras`` + j * ``y_step_ras`` (FIDELITY I03)."""
+
+    positions_ras: tuple[tuple[float, float, float], ...]
+    x_step_ras: tuple[float, float, float]
+    y_step_ras: tuple[float, float, float]
+
+
 class Image(Strict):
     """One image of up to five axes, stored in the order t, c, z, y, x (OME-NGFF 0.5).
 
     ``affine`` maps (i, j, k) = (x, y, z) index to RAS+ mm, as nibabel does; None when unknown.
+    ``slice_places`` says where slices lie that are at uneven steps, which no affine can say.
     ``alternative_affine`` is a second transform in the source that differs (FIDELITY I11).
     ``spacing_mm`` is along x, y and z, or along x and y of an image without z; ``spacing_source`` says what it
     was read from (``imager_pixel_spacing`` is at the detector and ``nominal_scanned_pixel_spacing`` on the film, not in
@@ -74,6 +84,7 @@ class Image(Strict):
     affine_source: Literal["sform", "qform", "plane_position", "unknown"]
     alternative_affine: Affine | None = None
     alternative_affine_source: Literal["sform", "qform"] | None = None
+    slice_places: SlicePlaces | None = None
     spacing_mm: tuple[float, float, float] | tuple[float, float] | None
     spacing_source: Literal[
         "affine",
@@ -107,6 +118,12 @@ class Image(Strict):
             raise ValueError(f"shape {self.shape} does not fit axes {self.axes}")
         if len(self.slopes) != len(self.intercepts) or len(self.slopes) not in (1, self.n_planes):
             raise ValueError(f"{len(self.slopes)} slopes and {len(self.intercepts)} intercepts, {self.n_planes} planes")
+        if self.slice_places is not None and (
+            self.affine is not None
+            or "z" not in self.axes
+            or len(self.slice_places.positions_ras) != self.shape[self.axes.index("z")]
+        ):
+            raise ValueError("a place for each slice goes with an axis z and no affine")
         if self.padding_limit is not None and self.padding_value is None:
             raise ValueError("padding has a limit and no value")
         if self.value_table is not None and (self.slopes, self.intercepts) != ((1.0,), (0.0,)):

@@ -229,6 +229,8 @@ class Recipe(Strict):
     ``burned_in`` says what becomes of images whose pixels may hold names and whose headers do not say that they
     hold none: "refuse", or "allow_undeclared", which keeps the flag ``burned_in_risk``. Those that declare names are
     never converted.
+    ``uneven_slices`` "keep" is for series whose slices lie at steps that differ (two thicknesses, slices lost): they
+    are refused otherwise, and kept with the place of each slice and without an affine.
     ``dates`` "made_up" is for files whose own dates say nothing (01.01.85 in all): no relative start follows.
     """
 
@@ -245,6 +247,7 @@ class Recipe(Strict):
     privacy_statement: str | None = None
     text_deidentified: str | None = None
     burned_in: Literal["refuse", "allow_undeclared"] = "refuse"
+    uneven_slices: Literal["refuse", "keep"] = "refuse"
     dates: Literal["kept", "made_up"] = "kept"
     layout: Literal["bids"] | None = None
     files: Files = Files()

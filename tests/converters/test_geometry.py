@@ -114,6 +114,35 @@ def test_i03_tolerance_is_a_hundredth_of_the_step(off, fine):
             stack(positions, AXIAL, (1, 1))
 
 
+@given(angles, spacings, origins, st.lists(st.floats(0.1, 20), min_size=2, max_size=12), st.randoms())
+def test_i03_uneven_slices_have_each_their_place(euler, spacing, origin, steps, random):
+    """A point of the world is that of its voxel, by DICOM's own formula (PS3.3 C.7.6.2.1.1)."""
+    orientation = rotated(euler)
+    offsets = np.concatenate([[0], np.cumsum(steps)])
+    positions = np.array(origin) + offsets[:, None] * plane_normal(orientation)
+    shuffled = list(range(len(positions)))
+    random.shuffle(shuffled)
+    made = stack(positions[shuffled], orientation, spacing, uneven=True)
+    assert [shuffled[i] for i in made.order] == list(range(len(positions)))
+    if made.places is None:  # even after all
+        assert made == stack(positions[shuffled], orientation, spacing)
+        return
+    assert (made.affine, made.spacing_mm, made.flags) == (None, None, ("uneven_slices",))
+    i, j, k = 3, 7, len(positions) - 2
+    x, y = np.array(orientation[:3]) * spacing[1], np.array(orientation[3:]) * spacing[0]
+    expected = np.diag([-1, -1, 1]) @ (positions[k] + i * x + j * y)
+    places = made.places
+    found = np.array(places.positions_ras[k]) + i * np.array(places.x_step_ras) + j * np.array(places.y_step_ras)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    regular = stack(line(2, 1.0, orientation, origin), orientation, spacing)
+    assert made.orientation == regular.orientation
+
+
+def test_i03_uneven_slices_are_not_on_each_other():
+    with pytest.raises(ConversionError, match="conflicting_slices"):
+        stack(np.array([[0, 0, 0], [0, 0, 1], [0, 0, 1], [0, 0, 5.0]]), AXIAL, (1, 1), uneven=True)
+
+
 def test_i03_tolerance_is_a_micrometre_at_least():
     positions = line(9, 0.05)
     positions[4, 2] += 9e-4
