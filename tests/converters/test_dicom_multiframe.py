@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -108,22 +107,6 @@ def test_i05_one_volume_as_single_frames_and_as_shuffled_frames(tmp_path, syntax
     assert multi.description.image == single.description.image
     assert multi.description.acquisition == single.description.acquisition
     assert multi.described.identity.subject == "MRN-4711-PLANTED"
-
-
-@pytest.mark.parametrize("orientation", [AXIAL, OBLIQUE], ids=["axial", "oblique"])
-def test_i05_a_bright_voxel_is_found_at_its_place_in_every_order_of_frames(tmp_path, orientation):
-    x, y = np.array(orientation[:3], float), np.array(orientation[3:], float)
-    normal, origin, target = np.cross(x, y), np.array([5.0, -7.0, 11.0]), (3, 1, 2)  # i, j, k
-    planes = np.zeros((4, 6, 5), np.int16)
-    planes[target[2], target[1], target[0]] = 1000
-    world = origin + target[0] * 0.75 * x + target[1] * 0.5 * y + target[2] * 3.0 * normal
-    for number, order in enumerate(itertools.permutations(range(4))):
-        frames = [at(origin + 3.0 * k * normal) for k in order]
-        shared = {"PlaneOrientationSequence": {"ImageOrientationPatient": orientation}}
-        outcome = converted(enhanced_dataset(planes[list(order)], frames, shared), tmp_path / str(number))
-        ((k, j, i),) = np.argwhere(outcome.arrays[0] == 1000)
-        found = np.array(outcome.description.image.affine) @ [i, j, k, 1]
-        np.testing.assert_allclose(found[:3], world * [-1, -1, 1], atol=1e-9)
 
 
 def test_i05_names_are_read_in_their_character_set(tmp_path):
