@@ -153,20 +153,22 @@ class StreamStatistics:
         chosen = values[:, first :: self._every]
         if clean is not None:
             chosen = np.where(clean[:, first :: self._every, None], chosen, 0.0)
+        chosen = chosen.swapaxes(0, 1)
         # The mean goes in float64; what is left is small enough for float32.
-        mean = np.einsum("cwt->cw", chosen)[..., None] / self._window
+        mean = np.einsum("wct->wc", chosen)[..., None] / self._window
         tapered = np.empty(chosen.shape, np.float32)
         np.subtract(chosen, mean, out=tapered, casting="same_kind")
         tapered *= self._basis.taper
         # Parseval: all power but that of the slowest frequencies, one-sided.
-        total = np.einsum("cwt,cwt->cw", tapered, tapered) * np.float32(self._window / 2)
-        parts = tapered.reshape(-1, self._window) @ self._basis.waves
+        total = np.einsum("wct,wct->wc", tapered, tapered) * np.float32(self._window / 2)
+        # One product a window: how BLAS rounds depends on the shape, which must not depend on blocks.
+        parts = tapered @ self._basis.waves
         power = np.square(parts).reshape(*total.shape, -1, 2).sum(axis=3)
         above = np.maximum(total - power[..., 0] / 2 - power[..., 1], 0)
-        self._power += above.sum(axis=1, dtype=np.float64)
+        self._power += above.sum(axis=0, dtype=np.float64)
         for index in range(self._basis.n_lines):
             near = power[..., 2 + 3 * index : 5 + 3 * index].sum(axis=2)
-            self._line[:, index] += np.minimum(near, above).sum(axis=1, dtype=np.float64)
+            self._line[:, index] += np.minimum(near, above).sum(axis=0, dtype=np.float64)
 
     def result(self) -> dict[str, list[float | None]]:
         """``STATISTICS`` by name, one number a channel."""

@@ -141,6 +141,17 @@ def test_s11_a_constant_channel_has_no_power() -> None:
     assert (found["std"], found["flat_share"], found["line50_share"]) == (0.0, 1.0, None)
 
 
+@pytest.mark.parametrize(("channels", "rate_hz"), [(4, 200), (12, 500), (1, 1000)])
+def test_s11_blocks_do_not_matter_to_the_last_bit(channels: int, rate_hz: int) -> None:
+    """BLAS rounds a large product otherwise than its parts, where it has threads."""
+    n_samples = 100 * rate_hz
+    samples = np.random.default_rng(0).integers(-30000, 30000, (channels, n_samples)).astype(np.int16)
+    meta = stream(n_samples, rate_hz, channels=channels)
+    whole = result(meta, samples)
+    for step in (rate_hz // 3, 7 * rate_hz + 1, 60 * rate_hz):
+        assert result(meta, samples, tuple(range(step, n_samples, step))) == whole
+
+
 @settings(deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 700), min_size=1, max_size=4),
