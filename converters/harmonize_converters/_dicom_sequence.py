@@ -4,9 +4,9 @@ annotations of them, are more than ``dcmread`` should hold at once."""
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, MutableSequence
 from io import SEEK_CUR, SEEK_END
+from typing import NamedTuple
 
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.filereader import read_dataset
@@ -21,12 +21,23 @@ MOST_ITEMS = 1 << 20
 """Twice the beats of two days."""
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """Where a value lies in its stream, in bytes; ``length`` may be ``UNDEFINED``."""
 
     start: int
     length: int
+
+
+class _Encoding(NamedTuple):
+    """How elements of items are written."""
+
+    implicit: bool
+    little: bool
+    characters: str | MutableSequence[str]
+
+    def layout(self, fields: str) -> str:
+        """Of ``struct``, in this byte order."""
+        return f"{'<' if self.little else '>'}{fields}"
 
 
 class _Counted:
@@ -50,17 +61,17 @@ def sequence_items(
     elements before ``until``, and where the value of that one is, None where it is not there. No items where the stream
     is at another element or at its end. To be used within ``parsing``."""
     implicit, little = map(bool, header.original_encoding)
-    order = "<" if little else ">"
-    begun = _begun(stream, tag, implicit, order)
+    encoding = _Encoding(implicit, little, header.original_character_set or "iso8859")
+    begun = _begun(stream, tag, encoding)
     if begun is None:
         return
-    length, implicit = begun
+    length, encoding = begun
     end = None if length == UNDEFINED else stream.tell() + length
     size = size_of(stream)
     for _ in range(MOST_ITEMS):
         if stream.tell() == end:
             return
-        delimiter, length = _unpack(stream, f"{order}HHL")
+        delimiter, length = _delimiter(stream, encoding)
         if delimiter == SEQUENCE_END and end is None:
             return
         item_end = None if length == UNDEFINED else stream.tell() + length
@@ -68,16 +79,13 @@ def sequence_items(
             raise ConversionError("invalid_header", "A sequence holds something else than its items.")
         if (item_end or 0) > size:
             raise EOFError
-
-        def read(to: int | None, item_end: int | None = item_end) -> tuple[Dataset, Value | None]:
-            return _elements(stream, to, item_end, implicit, little, header)
-
-        item, value = read(until)
+        item, value = _elements(stream, until, item_end, encoding)
         yield item, value
-        if value is not None:
-            stream.seek(value.start + value.length if item_end is None else item_end)
-            if item_end is None:  # what follows the value is read for the delimiter's sake
-                read(None)
+        if value is not None and item_end is not None:
+            stream.seek(item_end)
+        elif value is not None:
+            stream.seek(value.start + value.length)
+            _elements(stream, None, None, encoding)  # up to the delimiter
     raise ConversionError("implausible_size", "There are more items than any sequence has.")
 
 
@@ -89,34 +97,30 @@ def size_of(stream: Stream) -> int:
     return size
 
 
-def _begun(stream: Stream, tag: int, implicit: bool, order: str) -> tuple[int, bool] | None:
-    """The length of a sequence, and whether its items are in Implicit VR; None where another element is next."""
+def _begun(stream: Stream, tag: int, encoding: _Encoding) -> tuple[int, _Encoding] | None:
+    """The length of a sequence, and how its items are written; None where another element is next."""
     head = stream.read(8)
     if len(head) < 8:
         return None
-    group, number, kind, length = struct.unpack(f"{order}HH2sH", head)
+    group, number, kind = struct.unpack(encoding.layout("HH2s2x"), head)
     if group << 16 | number != tag:
         return None
-    if implicit:
-        return struct.unpack(f"{order}L", head[4:])[0], True
-    if kind not in (b"SQ", b"UN"):
+    if not encoding.implicit and kind not in (b"SQ", b"UN"):
         raise ConversionError("invalid_header", "A sequence would be right.")
-    (length,) = struct.unpack(f"{order}L", stream.read(4))
-    return length, kind == b"UN"  # PS3.5 6.2.2, note 2
+    (length,) = struct.unpack(encoding.layout("L"), head[4:] if encoding.implicit else stream.read(4))
+    return length, encoding._replace(implicit=encoding.implicit or kind == b"UN")  # PS3.5 6.2.2, note 2
 
 
-def _unpack(stream: Stream, layout: str) -> tuple[int, int]:
-    """Tag and length of an item, or of a delimiter."""
+def _delimiter(stream: Stream, encoding: _Encoding) -> tuple[int, int]:
+    """Tag and length of the beginning of an item, or of the end of an item or a sequence."""
     raw = stream.read(8)
     if len(raw) < 8:
         raise EOFError
-    group, number, length = struct.unpack(layout, raw)
+    group, number, length = struct.unpack(encoding.layout("HHL"), raw)
     return group << 16 | number, length
 
 
-def _elements(
-    stream: Stream, until: int | None, end: int | None, implicit: bool, little: bool, header: FileDataset
-) -> tuple[Dataset, Value | None]:
+def _elements(stream: Stream, until: int | None, end: int | None, encoding: _Encoding) -> tuple[Dataset, Value | None]:
     """The elements before ``until``, or up to ``end`` or the item's delimiter, and where the value of ``until`` is."""
     found: Value | None = None
 
@@ -127,11 +131,11 @@ def _elements(
 
     item = read_dataset(
         _Counted(stream),  # type: ignore[arg-type] # it reads, seeks and tells
-        implicit,
-        little,
+        encoding.implicit,
+        encoding.little,
         None if end is None else end - stream.tell(),
         stop,
-        parent_encoding=header.original_character_set or "iso8859",
+        parent_encoding=encoding.characters,
         at_top_level=False,
     )
     if found is not None:
@@ -147,6 +151,6 @@ def _elements(
         raise EOFError
     if end is None:
         stream.seek(-8, SEEK_CUR)
-        if _unpack(stream, "<HHL" if little else ">HHL")[0] != ITEM_END:
+        if _delimiter(stream, encoding)[0] != ITEM_END:
             raise EOFError
     return item, None
