@@ -197,7 +197,7 @@ def test_an_interrupted_run_leaves_the_store_as_it_was(folder, tmp_path, how) ->
     assert child.stdout is not None
     assert child.stdout.readline() == "written\n"
     child.send_signal(how)
-    child.wait(10)
+    child.wait(60)
     child.stdout.close()
     after = hz.open(root)
     assert after.version == before.version

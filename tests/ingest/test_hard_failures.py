@@ -87,14 +87,14 @@ def test_the_command_says_in_one_line_what_stopped_it_and_how_far_it_came(
     key.chmod(0o600)
     command = [sys.executable, "-m", "harmonize", "convert", str(source), "--into", str(place / "s.zarr")]
     command += ["--workers", str(workers), "--key", str(key)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 3, done.stderr
     said = " ".join(done.stderr.split())
     assert "Traceback" not in said
     assert "Stopped: the store cannot be written: the disk is full." in said
     assert f"0 of {len(expected.recordings)} recordings are committed" in said
     disk("size=64m")
-    assert subprocess.run(command, capture_output=True, check=False, timeout=60).returncode == 1, "the two bad files"
+    assert subprocess.run(command, capture_output=True, check=False, timeout=180).returncode == 1, "the two bad files"
     store = hz.open(place / "s.zarr")
     assert harness.recordings_of(store) == expected.recordings
 

@@ -96,7 +96,7 @@ def test_once_stops_after_the_running_tasks_and_keeps_them(folder: Path, workers
     os.killpg(running.pid, number) if number == signal.SIGINT else running.send_signal(
         number
     )  # as a terminal, a scheduler
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=120)
     assert running.returncode == 130, err
     assert "Traceback" not in err
     store = hz.open(folder.parent / "s.zarr")
@@ -115,7 +115,7 @@ def test_twice_stops_at_once(folder: Path, workers: int) -> None:
         os.killpg(running.pid, signal.SIGINT)
         time.sleep(0.3)
     began = time.monotonic()
-    _, err = running.communicate(timeout=30)
+    _, err = running.communicate(timeout=120)
     assert time.monotonic() - began < 10, "the tasks of a minute were not waited for"
     assert running.returncode == 130, err
     assert "Traceback" not in err
