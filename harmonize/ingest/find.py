@@ -227,7 +227,8 @@ def _recognize(converters: Mapping[str, Converter], file: FoundFile) -> str | Co
             head = handle.read(HEAD_BYTES)
     except OSError:
         return ConversionError("unreadable_file")
-    return next((name for name, one in converters.items() if head and one.recognize(head, file.path.name)), None)
+    called = file.path.name
+    return next((name for name, one in converters.items() if head and one.recognize(head, called)), None)
 
 
 def _why_unclaimed(file: FoundFile, suffixes: frozenset[str]) -> ConversionError | None:

@@ -22,6 +22,7 @@ from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from harmonize.store.errors import StoreError
+from harmonize.store.frames import frame_of
 from harmonize.store.object_path import answers
 from harmonize.store.place import Place, open_table, scan_options, table_options
 from harmonize.store.quality import STATISTICS
@@ -129,7 +130,7 @@ class Batch:
 
 
 def _frame(table: str, rows: list[Row]) -> pl.DataFrame:
-    return pl.DataFrame(rows, schema=TABLES[table], orient="row")
+    return frame_of(rows, TABLES[table])
 
 
 def table_at(root: Place, table: str, version: int | None = None) -> DeltaTable:
