@@ -28,6 +28,7 @@ MOST_ELEMENTS = 1 << 16
 UNDEFINED = 0xFFFFFFFF
 PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 _STORAGE_CLASS, _SYNTAX, _CHARACTER_SET = 0x00020002, 0x00020010, 0x00080005
+_META_GROUP = 0x0002
 _DELIMITERS, ITEM, ITEM_END, SEQUENCE_END = 0xFFFE, 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 # Value representations by the width of their lengths, 16 bits or 32 (PS3.5 7.1.2).
 _SHORT_VRS = b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US"
@@ -136,7 +137,8 @@ def _elements(
             return found, at
         if tag in until:
             return found, at
-        if tag <= last or tag >> 16 == _DELIMITERS:
+        # The file's own group ends where its length says (PS3.10 7.1), or that length is wrong.
+        if tag <= last or tag >> 16 == _DELIMITERS or (tag >> 16 == _META_GROUP) != (end is not None):
             raise _LeftToPydicom
         last = tag
         if length == UNDEFINED:

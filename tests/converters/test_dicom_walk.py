@@ -106,6 +106,24 @@ def test_a_header_is_read_up_to_an_element_that_is_named(tmp_path, syntax):
         assert struct.unpack(f"{order}HH", stream.read(4)) == (rows >> 16, rows & 0xFFFF)
 
 
+@pytest.mark.parametrize("elements", [-1, 1, 2])
+def test_a_wrong_length_of_the_files_own_group_leaves_no_element_out(tmp_path, elements):
+    """It points to another element than the first behind the group (found by ``make fuzz``)."""
+    path = save(slice_dataset(PLANES[0], 1, 0.0), tmp_path / "a")
+    data = bytearray(path.read_bytes())
+    ends = [144 + int.from_bytes(data[140:144], "little")]
+    assert data[ends[0] : ends[0] + 4] == b"\x08\x00\x08\x00", "ImageType"
+    for _ in range(2):
+        ends.append(ends[-1] + 8 + int.from_bytes(data[ends[-1] + 6 : ends[-1] + 8], "little"))
+    uid = data.index(b"\x02\x00\x13\x00")  # ImplementationVersionName, the last of the group
+    ends.append(uid)
+    data[140:144] = (ends[elements] - 144).to_bytes(4, "little")
+    path.write_bytes(data)
+    with path.open("rb") as ours:
+        assert walk(ours, TAGS) is None
+    assert read_dataset(path, ("ImageType",)).ImageType == ["ORIGINAL", "PRIMARY", "AXIAL"]
+
+
 def test_a_file_that_ends_within_an_element_is_left_to_pydicom(tmp_path):
     path = save(slice_dataset(PLANES[0], 1, 0.0, PixelData=None), tmp_path / "whole", ExplicitVRLittleEndian)
     assert agree(path)
