@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -71,29 +70,16 @@ def plain(data: bytes, what: Descriptor, name: str) -> bytes:
     return data[: what.entries * what.width]
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """A Modality LUT: ``first`` is the stored value of the first entry, ``entries`` are uint16 in little endian."""
-
-    first: int
-    entries: bytes
-
-    def as_values(self) -> ValueTable:
-        """As an image has it."""
-        return ValueTable(first=self.first, values=tuple(np.frombuffer(self.entries, "<u2").tolist()))
-
-
-def modality_lut(item: Dataset, signed: bool) -> Lookup:
+def modality_lut(item: Dataset, signed: bool) -> ValueTable:
     """An item of ModalityLUTSequence; ``signed``: of the pixels. Raises ``ConversionError``."""
     what = descriptor(item, "LUTDescriptor", signed, _MODALITY_BITS)
     data = words(item, "LUTData")
     if data is None:
         raise ConversionError("invalid_header", "There is no table.", "LUTData")
-    entries = plain(data, what, "LUTData")
-    return _shared(what.first, np.frombuffer(entries, f"<u{what.width}").astype("<u2").tobytes())
+    return _shared(what.first, what.width, plain(data, what, "LUTData"))
 
 
 @lru_cache(maxsize=16)
-def _shared(first: int, entries: bytes) -> Lookup:
+def _shared(first: int, width: int, entries: bytes) -> ValueTable:
     """One object for equal tables: each of many slices may bring the same."""
-    return Lookup(first, entries)
+    return ValueTable(first=first, values=tuple(np.frombuffer(entries, f"<u{width}").tolist()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -75,7 +74,8 @@ def multiplex(item: Dataset, value: Value | None, place: int, kind: str, size: i
     if needed > value.length or value.start + value.length > size:
         raise ConversionError("truncated", f"The samples take {needed} bytes.", "WaveformData")
     channels = tuple(_channel(one, n, item, kind, dtype) for n, one in enumerate(definitions, 1))
-    flags = {flag for one in definitions for flag in _timing(one, rate_hz)}
+    skewed = [_is_skewed(one, rate_hz) for one in definitions]  # any of them may be refused
+    flags = {"channel_skew"} if any(skewed) else set()
     if value.length > needed + needed % 2:  # values are of even length (PS3.5 7.1.1)
         flags.add("trailing_bytes")
     return Multiplex(place, rate_hz, _offset_s(item), dtype, n_samples, value.start, channels, frozenset(flags))
@@ -100,15 +100,14 @@ def _offset_s(item: Dataset) -> Fraction:
     return milliseconds / 1000
 
 
-def _timing(definition: Dataset, rate_hz: Fraction) -> Iterator[str]:
-    """A flag where a channel's samples lie off those of its group, which is stated and not corrected. Raises
+def _is_skewed(definition: Dataset, rate_hz: Fraction) -> bool:
+    """Whether a channel's samples lie off those of its group, which is stated and not corrected. Raises
     ``ConversionError`` where that is by a sample or more (PS3.3 C.10.9.1.4.4)."""
     seconds = (number(definition, "ChannelTimeSkew") or 0.0) + (number(definition, "ChannelOffset") or 0.0)
     samples = seconds * float(rate_hz) + (number(definition, "ChannelSampleSkew") or 0.0)
     if abs(samples) >= 1:
         raise ConversionError("unsupported_waveform", "A channel lies off the others by a sample or more.")
-    if samples:
-        yield "channel_skew"
+    return samples != 0
 
 
 def _channel(definition: Dataset, place: int, group: Dataset, kind: str, dtype: np.dtype) -> Channel:

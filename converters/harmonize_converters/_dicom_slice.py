@@ -21,12 +21,13 @@ from harmonize_converters import (
 from harmonize_converters._dicom_color import GREY
 from harmonize_converters._dicom_frames import has_groups, n_frames
 from harmonize_converters._dicom_header import items, meta_uid, number, numbers, text, texts, uid, whole
-from harmonize_converters._dicom_lookup import Lookup, modality_lut
+from harmonize_converters._dicom_lookup import modality_lut
 from harmonize_converters._dicom_pixels import PixelFormat, pixel_format
 from harmonize_converters._dicom_private import scale_slope, weighting
 from harmonize_converters._dicom_risks import is_capture
 from harmonize_converters._dicom_spacing import PlaneSpacing, plane_spacing
 from harmonize_converters.contract import ConversionError
+from harmonize_schemas import ValueTable
 
 TIME_TAGS = ("TemporalPositionIdentifier", "TriggerTime", "FrameReferenceTime", "AcquisitionNumber")
 """What tells volumes at the same positions apart in time, the most specific first."""
@@ -66,7 +67,7 @@ class Meaning:
     time_step_s: float | None
     spacing: PlaneSpacing | None = None
     """That of an image without a place; a slice with a place has it there."""
-    table: Lookup | None = None
+    table: ValueTable | None = None
     """A Modality LUT, in place of the rescale pair."""
 
 
@@ -274,7 +275,7 @@ def _unit_vector(found: tuple[float, ...]) -> tuple[float, float, float] | None:
     return found[0], found[1], found[2]
 
 
-def _modality_lut(header: Dataset, pixels: PixelFormat) -> Lookup | None:
+def _modality_lut(header: Dataset, pixels: PixelFormat) -> ValueTable | None:
     """The table from stored values to values; it goes before a rescale pair (PS3.3 C.11.1)."""
     found = items(header, "ModalityLUTSequence")
     return modality_lut(found[0], pixels.signed) if found else None

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset
 from harmonize_converters import _dicom_subject
 from harmonize_converters._dicom_codes import concepts, current_code, unit_code
 from harmonize_converters._dicom_header import lenient_text, number, numbers, opened_header, text, texts
+from harmonize_converters._dicom_multiplex import Multiplex
 from harmonize_converters._dicom_sequence import sequence_items
 from harmonize_converters._dicom_waveform import SEQUENCE, TAGS, Waveform, read_groups
 from harmonize_converters.contract import ConversionError, FoundAnnotation, SourceFiles
@@ -48,10 +49,11 @@ _LABELS: Mapping[str, tuple[str, int | None]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """What turns references of annotations into seconds from the recording's start and into channels: ``first`` is the
-    place of each group's first channel among all channels."""
+    """What turns references of annotations into seconds from the recording's start and into channels: ``groups`` by
+    their numbers, and ``first``, the place of each one's first channel among all channels."""
 
     waveform: Waveform
+    groups: Mapping[int, Multiplex]
     first: Mapping[int, int]
 
 
@@ -60,7 +62,7 @@ def read_annotations(source: SourceFiles) -> list[FoundAnnotation]:
     waveform = read_groups(source)
     places = accumulate((len(group.channels) for group in waveform.groups), initial=0)
     first = {group.number: place for group, place in zip(waveform.groups, places, strict=False)}
-    times = _Times(waveform, first)
+    times = _Times(waveform, {group.number: group for group in waveform.groups}, first)
     with opened_header(source.primary.path, TAGS, until=(ANNOTATIONS, SEQUENCE)) as (header, stream):
         found = [one for item, _ in sequence_items(stream, header, ANNOTATIONS) for one in _events(item, times)]
     return sorted(found, key=lambda one: one.onset_s)
@@ -70,7 +72,7 @@ def _events(item: Dataset, times: _Times) -> Iterator[FoundAnnotation]:
     """One annotation as events: several where it is of several points or ranges, none where it is of a group that is
     left out."""
     try:
-        channels = _channels(item, times.waveform)
+        channels = _channels(item, times)
         own = [pair for pair in channels if pair[0] in times.first]
         if not own:
             return
@@ -85,14 +87,15 @@ def _events(item: Dataset, times: _Times) -> Iterator[FoundAnnotation]:
         yield FoundAnnotation(onset_s, duration_s, words, label, channel, code)
 
 
-def _channels(item: Dataset, waveform: Waveform) -> list[tuple[int, int]]:
+def _channels(item: Dataset, times: _Times) -> list[tuple[int, int]]:
     """Pairs of a group and a channel of it, both from 1 on; channel 0 is all of them."""
-    sizes = {group.number: len(group.channels) for group in waveform.groups}
     found = [int(one) for one in numbers(item, "ReferencedWaveformChannels") or ()]
     if not found or len(found) % 2:
         raise ConversionError("invalid_header", "Pairs of numbers.", "ReferencedWaveformChannels")
     pairs = list(dict.fromkeys(zip(found[::2], found[1::2], strict=True)))
-    if any(not 1 <= group <= waveform.n_groups or channel > sizes.get(group, channel) for group, channel in pairs):
+    if not all(1 <= group <= times.waveform.n_groups for group, _ in pairs) or any(
+        channel > len(times.groups[group].channels) for group, channel in pairs if group in times.groups
+    ):
         raise ConversionError("invalid_header", "There is no such channel.", "ReferencedWaveformChannels")
     return pairs
 
@@ -117,12 +120,12 @@ def _spans(item: Dataset, channels: Sequence[tuple[int, int]], times: _Times) ->
 
 def _points(item: Dataset, channels: Sequence[tuple[int, int]], times: _Times) -> list[float]:
     """Times in s from the recording's start; samples count from 1 on, in the one group that an annotation is of."""
-    groups = [group for group in times.waveform.groups if group.number == channels[0][0]]
     if (samples := numbers(item, "ReferencedSamplePositions")) is not None:
         if min(samples) < 1 or len({group for group, _ in channels}) > 1:
             raise ConversionError("invalid_header", "", "ReferencedSamplePositions")
-        onset_s = times.waveform.onset_s(groups[0])
-        return [onset_s + (sample - 1) / float(groups[0].rate_hz) for sample in samples]
+        group = times.groups[channels[0][0]]
+        onset_s = times.waveform.onset_s(group)
+        return [onset_s + (sample - 1) / float(group.rate_hz) for sample in samples]
     if (offsets := numbers(item, "ReferencedTimeOffsets")) is not None:
         return list(offsets)
     moments = [_dicom_subject.moment_of(one) for one in texts(item, "ReferencedDateTime")]

@@ -282,7 +282,7 @@ def _image(slices: Sequence[Slice], volume: Volume) -> Image:
         "b_values_s_mm2": b_values(slices, volume),
         "b_vectors_ras": b_vectors(slices, volume),
         "photometric": lead.pixels.photometric if colors == 1 else "RGB",
-        "value_table": None if lead.meaning.table is None else lead.meaning.table.as_values(),
+        "value_table": lead.meaning.table,
     }
     try:
         return Image(**fields)

@@ -135,12 +135,12 @@ def stack(
     if between is not None and not np.isfinite(between):
         between = None
 
-    if len(points) > 1:
-        _check_apart(points, normal)
-        if gaps := _gaps(points, normal):
-            if uneven:
-                return _uneven(points, order, np.asarray(orientation, dtype=np.float64), spacing)
-            raise ConversionError("missing_slices", gaps)
+    gaps = _gaps(points, normal) if len(points) > 1 else ""
+    if gaps and not uneven:
+        raise ConversionError("missing_slices", gaps)
+    if gaps:
+        step = points[-1] - points[0]  # no step, but the way that slices run
+    elif len(points) > 1:
         step = _even_step(points, normal)
         length = float(np.linalg.norm(step))
         if between is not None and not np.isclose(between, [length, step @ normal], rtol=STEP_TOLERANCE).any():
@@ -156,6 +156,9 @@ def stack(
     matrix[:3, 2] = step
     matrix[:3, 3] = points[0]
     matrix = LPS_TO_RAS @ matrix
+    if gaps:
+        code, places = orientation_code(matrix), _places(points, matrix)
+        return Stack(tuple(order.tolist()), None, None, code, ("uneven_slices",), places)
     if is_sheared(matrix):
         flags.append("sheared")
     known = len(points) > 1 or between is not None
@@ -168,19 +171,17 @@ def stack(
     )
 
 
-def _uneven(points: np.ndarray, order: np.ndarray, cosines: np.ndarray, spacing: np.ndarray) -> Stack:
-    """Slices in order whose steps differ."""
-    x_step, y_step, places = (
-        one @ LPS_TO_RAS[:3, :3] + 0.0 for one in (cosines[:3] * spacing[1], cosines[3:] * spacing[0], points)
+def _places(points: np.ndarray, matrix: np.ndarray) -> SlicePlaces:
+    """Where slices in order (LPS) lie, whose columns and rows run as those of ``matrix`` (RAS)."""
+
+    def triple(one: np.ndarray) -> tuple[float, float, float]:
+        x, y, z = (one + 0.0).tolist()  # adding 0.0 makes minus zero zero
+        return x, y, z
+
+    positions = points @ LPS_TO_RAS[:3, :3]
+    return SlicePlaces(
+        positions_ras=tuple(map(triple, positions)), x_step_ras=triple(matrix[:3, 0]), y_step_ras=triple(matrix[:3, 1])
     )
-    matrix = np.eye(4)
-    matrix[:3, 0], matrix[:3, 1], matrix[:3, 2] = x_step, y_step, places[-1] - places[0]
-    found = SlicePlaces(
-        positions_ras=tuple((float(x), float(y), float(z)) for x, y, z in places),
-        x_step_ras=(float(x_step[0]), float(x_step[1]), float(x_step[2])),
-        y_step_ras=(float(y_step[0]), float(y_step[1]), float(y_step[2])),
-    )
-    return Stack(tuple(map(int, order)), None, None, orientation_code(matrix), ("uneven_slices",), found)
 
 
 def _check_points(points: np.ndarray) -> None:
@@ -243,21 +244,19 @@ def _even_step(points: np.ndarray, normal: np.ndarray) -> np.ndarray:
     return np.asarray(step)
 
 
-def _check_apart(points: np.ndarray, normal: np.ndarray) -> None:
-    on_another = int(np.sum(np.diff(points @ normal) <= SAME_POSITION_MM))
-    if on_another:
-        raise ConversionError("conflicting_slices", f"{on_another} of {len(points)} slices lie on another.")
-
-
 def _gaps(points: np.ndarray, normal: np.ndarray) -> str:
-    """Where the steps between points in order differ along ``normal``; nothing where they are even (FIDELITY I03)."""
+    """Where the steps between points in order differ along ``normal``; nothing where they are even (FIDELITY I03).
+    Refuses points that lie on another."""
     distances = points @ normal
-    count = len(points)
+    count, gaps = len(points), np.diff(distances)
+    if np.any(gaps <= SAME_POSITION_MM):
+        raise ConversionError(
+            "conflicting_slices", f"{int(np.sum(gaps <= SAME_POSITION_MM))} of {count} slices lie on another."
+        )
     even = np.linspace(distances[0], distances[-1], count)
     tolerance = max(STEP_TOLERANCE * float(distances[-1] - distances[0]) / (count - 1), SAME_POSITION_MM)
     if np.all(np.abs(distances - even) <= tolerance):
         return ""
-    gaps = np.diff(distances)
     usual = float(np.median(gaps))
     odd = [
         f"{a + 1}-{b + 1}: {gap:.3f} mm"

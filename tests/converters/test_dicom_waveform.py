@@ -251,6 +251,11 @@ def test_i14_skews_below_a_sample_are_told_and_longer_ones_refused(tmp_path, cha
         assert list(converted(ds, tmp_path).description.flags) == flags
 
 
+def test_i14_a_long_skew_is_refused_behind_a_short_one(tmp_path):
+    channels = [channel(ChannelSampleSkew=skew) for skew in ("0.5", "1.5")]
+    assert refused(waveform_dataset([group(noise(2, 40), channels)]), tmp_path) == "unsupported_waveform"
+
+
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
