@@ -20,6 +20,7 @@ from harmonize_converters._dicom_header import meta_uid, opened_header
 from harmonize_converters._dicom_leads import KINDS
 from harmonize_converters._dicom_multiplex import MOST_CHANNELS, Multiplex, is_derived, multiplex
 from harmonize_converters._dicom_pixels import libraries
+from harmonize_converters._dicom_recent import Recent
 from harmonize_converters._dicom_sequence import sequence_items, size_of
 from harmonize_converters._dicom_slice import sop_class_of
 from harmonize_converters._dicom_walk import Stream
@@ -66,6 +67,10 @@ class Waveform:
     def onset_s(self, group: Multiplex) -> float:
         """When a group begins after the recording's start."""
         return float(group.offset_s) - self.start_s
+
+
+_RECENT: Recent[Waveform] = Recent(MOST_CHANNELS)
+"""As many channels as one object may have, of any number of them."""
 
 
 def is_waveform(header: FileDataset) -> bool:
@@ -117,6 +122,8 @@ def read_groups(source: SourceFiles) -> Waveform:
     """The header of a file up to its samples, and what its groups are. Raises ``ConversionError``."""
     if source.primary.size == 0:
         raise ConversionError("empty_file")
+    if (found := _RECENT.of(source)) is not None:  # describing, reading and annotations of one source follow each other
+        return found
     with opened_header(source.primary.path, TAGS, until=(SEQUENCE,)) as (header, stream):
         if not is_waveform(header):
             raise ConversionError("source_changed")
@@ -127,7 +134,10 @@ def read_groups(source: SourceFiles) -> Waveform:
     offsets = [group.offset_s for group in groups]
     if max(map(abs, offsets)) > _LONGEST_GAP_S:
         raise ConversionError("invalid_header", "The groups lie days apart.", "MultiplexGroupTimeOffset")
-    return Waveform(header, groups, n_groups, flags, stream if isinstance(stream, BytesIO) else None)
+    one = Waveform(header, groups, n_groups, flags, stream if isinstance(stream, BytesIO) else None)
+    if one.inflated is None:
+        _RECENT.keep(source, one, sum(len(group.channels) for group in groups))
+    return one
 
 
 def _groups(header: FileDataset, stream: Stream) -> tuple[tuple[Multiplex, ...], int, frozenset[str]]:

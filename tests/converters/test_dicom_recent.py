@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from converters.conformance import only_source
-from converters.dicom_files import CONVERTER, stored_planes, write_series
+from converters.dicom_files import CONVERTER, save, stored_planes, write_series
+from converters.waveform_files import annotation, group, noise, waveform_dataset
 from harmonize_converters import _dicom_header
 from harmonize_converters._dicom_recent import Recent
-from harmonize_converters.contract import FoundFile, SourceFiles
+from harmonize_converters.contract import ConversionError, FoundFile, SourceFiles
 
 PLANES = stored_planes(5)
 
@@ -84,3 +85,17 @@ def test_a_file_that_is_gone_or_another_is_not_what_was_kept(tmp_path: Path) -> 
     assert recent.of(replace(source, member="other")) is None
     path.unlink()
     assert recent.of(source) is None
+
+
+def test_the_header_of_a_waveform_is_read_once_for_its_samples(tmp_path: Path, headers_read: list[Path]) -> None:
+    save(waveform_dataset([group(noise(2, 40))], [annotation()]), tmp_path / "x.dcm")
+    source = only_source(CONVERTER, tmp_path)
+    headers_read.clear()
+    description = CONVERTER.describe(source).description
+    list(CONVERTER.read(source, description, 1 << 20))
+    assert len(headers_read) == 1
+    assert len(list(CONVERTER.annotations(source, description))) == 1
+    assert len(headers_read) == 2, "up to the annotations"
+    save(waveform_dataset([group(noise(3, 40))]), tmp_path / "x.dcm")  # not the file that was found
+    with pytest.raises(ConversionError):
+        list(CONVERTER.read(source, description, 1 << 20))
