@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,6 +77,11 @@ def test_ls_and_show(folder) -> None:
     assert piped[0].split("\t")[:2] == ["recording_id", "modality"]
     assert name in [line.split("\t")[0] for line in piped], "off a terminal, nothing is shortened"
     assert "0 rows" in run.invoke(app, ["ls", str(store), "--failures"]).output
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert run.invoke(app, ["--version"]).stdout == f"harmonize {project['version']}\n"
 
 
 def test_schema_prints_and_writes(tmp_path) -> None:

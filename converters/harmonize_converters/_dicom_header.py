@@ -24,7 +24,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from harmonize_converters._dicom_plain import plain_numbers, plain_texts
-from harmonize_converters._dicom_walk import MOST_ELEMENTS, PIXELS, Stream, walk
+from harmonize_converters._dicom_walk import CHARACTER_SET, MOST_ELEMENTS, PIXELS, Stream, walk
 from harmonize_converters.contract import HEAD_BYTES, ConversionError
 
 _LOGGER = logging.getLogger("pydicom")
@@ -72,15 +72,15 @@ def read_header(
 
     To be used within ``parsing``.
     """
-    numbers = _numbers_of(tags)
-    if (header := walk(opened, numbers, until)) is not None:
+    wanted = _wanted(tags)
+    if (header := walk(opened, wanted, until)) is not None:
         return header, opened
     inflated = _inflated(opened)
     stream: Stream = opened if inflated is None else inflated
-    header = walk(stream, numbers, until) if inflated else None
+    header = walk(stream, wanted, until) if inflated else None
     if header is None:
         stream.seek(0)
-        header = read_partial(stream, _Until(until), specific_tags=list(numbers))
+        header = read_partial(stream, _Until(until), specific_tags=list(wanted.values()))
     if inflated:
         header.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     return header, stream
@@ -101,8 +101,10 @@ class _Until:
 
 
 @cache
-def _numbers_of(tags: tuple[str | int, ...]) -> frozenset[BaseTag]:
-    return frozenset(Tag(tag) for tag in tags)
+def _wanted(tags: tuple[str | int, ...]) -> dict[int, BaseTag]:
+    """By number, with the character set of texts."""
+    asked = [(isinstance(tag, str) and _tag(tag)) or Tag(tag) for tag in (CHARACTER_SET, *tags)]
+    return {int(tag): tag for tag in asked}
 
 
 @contextmanager

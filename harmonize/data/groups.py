@@ -6,8 +6,6 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 UnknownSubjects = Literal["refuse", "own"]
 BESIDE = ("sidecar", "bval", "bvec", "segment", "events")
@@ -55,6 +53,9 @@ def groups(recording_ids: pl.Series, links: list[pl.DataFrame]) -> pl.DataFrame:
     Links of recordings that are not among ``recording_ids`` still connect those that are.
     """
     tagged = [frame.select("recording_id", key=pl.format("{}:{}", pl.lit(i), "key")) for i, frame in enumerate(links)]
+    from scipy.sparse import coo_array  # takes a fifth of a second, which each command would wait for
+    from scipy.sparse.csgraph import connected_components
+
     edges = pl.concat([pl.DataFrame(schema={"recording_id": pl.String, "key": pl.String}), *tagged])
     names = pl.concat([recording_ids.rename("recording_id"), edges["recording_id"]]).unique().sort()
     keys = edges["key"].unique().sort()

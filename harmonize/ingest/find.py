@@ -12,7 +12,6 @@ from functools import cache, partial
 from pathlib import Path, PurePosixPath
 
 from harmonize.ingest.dealt import dealt
-from harmonize_converters.arrays import array_sources
 from harmonize_converters.contract import HEAD_BYTES, ConversionError, Converter, FoundFile, Peeking, SourceFiles
 from harmonize_schemas import Recipe
 
@@ -148,6 +147,8 @@ def _bare_arrays(files: Mapping[str, FoundFile], recipe: Recipe | None) -> list[
         inner = PurePosixPath(*PurePosixPath(file.key).parts[1:]).as_posix()
         spec = next((one for one in recipe.arrays if _glob(one.files).match(inner)), None) if recipe else None
         if spec is not None:
+            from harmonize_converters.arrays import array_sources  # h5py takes a while, and few need it
+
             sources.extend(array_sources(file, spec))
     return sources
 

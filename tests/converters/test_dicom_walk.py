@@ -37,7 +37,7 @@ from harmonize_converters._dicom_walk import walk
 from harmonize_converters.dicom import _READ_TAGS
 from realdata import DATA, needs_data
 
-TAGS = frozenset(Tag(tag) for tag in _READ_TAGS)
+TAGS = {int(tag): tag for tag in map(Tag, ("SpecificCharacterSet", *_READ_TAGS))}
 PLANES = stored_planes(4)
 
 
