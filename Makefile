@@ -6,7 +6,13 @@ BIN := .venv/bin
 .venv/mds: .venv/ready benchmarks/peers/mds.txt
 	$(PYTHON) -m venv $@
 	$@/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peers/mds.txt
-	$(BIN)/python benchmarks/peers/stand_ins.py $@
+	$(BIN)/python benchmarks/peers/ours.py $@ torchvision
+
+# A peer of benchmarks/patches.py.
+.venv/torchio: .venv/ready benchmarks/peers/torchio.txt
+	$(PYTHON) -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/peers/torchio.txt
+	$(BIN)/python benchmarks/peers/ours.py $@
 
 # A peer of benchmarks/dicom.py.
 .venv/dicom2nifti: .venv/ready benchmarks/peers/dicom2nifti.txt
@@ -44,7 +50,7 @@ fuzz: .venv/ready
 crash: .venv/ready
 	PYTHONPATH=tests $(BIN)/python -m crash
 
-bench: .venv/ready
+bench: .venv/ready .venv/mds .venv/dicom2nifti .venv/torchio
 	$(BIN)/python -m benchmarks.run
 
 docs: .venv/ready

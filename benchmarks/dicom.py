@@ -5,8 +5,8 @@ dcm2niix (the program itself, its start included) and dicom2nifti's conversion (
 uncompressed NIfTI. All make new files, whose removal is counted, and write to memory (/dev/shm) where there is such a
 place. Peak memory: of a Python process that converts, above what it held once its library was imported; of dcm2niix's
 process, or the 10 MB of the one that starts it. The real series are small (four slices): what is measured is mostly
-what a series costs at least. The made-up ones are CTs of 512 x 512 voxels (``dicom_series``), the last two folders of 8
-and of 24 that are converted by all cores, their start included.
+what a series costs at least. The made-up ones are CTs (``dicom_series``); the last three rows are folders
+of many, converted by all cores, their start included.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ MADE = (
     ("a CT of 2,000 slices", 2000, ExplicitVRLittleEndian),
     ("a CT of 200 slices, JPEG 2000", 200, JPEG2000Lossless),
 )
-FOLDERS = (8, 24)
+FOLDERS = ((8, 250, SIZE), (24, 250, SIZE), (200, 20, SIZE // 2))
+"""Folders that are converted by all cores: CTs, slices of each, edge of a slice."""
 PLACE = "/dev/shm" if Path("/dev/shm").is_dir() else None
 CORES = os.cpu_count() or 1
 DICOM2NIFTI = Path(".venv/dicom2nifti/bin/python")
@@ -98,12 +99,13 @@ def rows(names: tuple[str, ...] = NAMES, rounds: int = ROUNDS) -> list[str]:
             folder = write_ct(Path(temporary) / "in", n, SIZE, syntax)
             lines.append(_row(name, folder, MADE_ROUNDS))
             shutil.rmtree(folder)
-        done = 0
-        for n in FOLDERS:
-            for series in range(done, n):
-                write_ct(Path(temporary) / "in" / f"{series}", 250, SIZE, series=series)
-            lines.append(_row(f"{n} CTs of 250 slices, {CORES} processes", Path(temporary) / "in", MADE_ROUNDS, CORES))
-            done = n
+        for n, slices, size in FOLDERS:
+            folder = Path(temporary) / "in"
+            for series in range(n):
+                write_ct(folder / f"{series}", slices, size, series=series)
+            name = f"{n} CTs of {slices} slices, {size} x {size}, {CORES} processes"
+            lines.append(_row(name, folder, MADE_ROUNDS, CORES))
+            shutil.rmtree(folder)
     return HEAD + lines
 
 

@@ -2,13 +2,12 @@
 
 The volumes are 20 versions of a real T1 (``../shared/data/nifti/chris_t1.nii.gz``; a made-up head where it is absent)
 as int16, as scanners write: flipped, with a gain and noise of their own. TorchIO reads the same as ``.nii.gz`` where
-``TORCHIO_PYTHON`` names the Python of an environment that has it (it needs another torch); else nibabel stands in.
+there is ``make .venv/torchio``; else nibabel stands in.
 ``python -m benchmarks.patches chunks``: what the size of the store's chunks costs.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -35,7 +34,8 @@ T1 = Path(__file__).parents[2] / "shared" / "data" / "nifti" / "chris_t1.nii.gz"
 VOLUMES, EDGE, BATCH, ROUNDS = 20, 96, 8, 5
 SPACING_MM, FINER_MM = 0.88, 0.8
 
-TORCHIO = """
+TORCHIO = Path(".venv/torchio/bin/python")
+BY_TORCHIO = """
 import sys, time, warnings
 warnings.filterwarnings("ignore")
 import torch, torchio
@@ -122,8 +122,8 @@ def of_store(ds: PatchDataset, batches: Sequence[np.ndarray]) -> None:
 def torchio_s(files: Sequence[Path], per_volume: int) -> tuple[str, float]:
     """What was measured, and seconds a patch."""
     names = [str(file) for file in files]
-    if python := os.environ.get("TORCHIO_PYTHON"):
-        command = [python, "-c", TORCHIO, str(EDGE), str(per_volume), *names]
+    if TORCHIO.exists():
+        command = [TORCHIO, "-c", BY_TORCHIO, str(EDGE), str(per_volume), *names]
         return "TorchIO `UniformSampler`", float(subprocess.run(command, check=True, capture_output=True).stdout)
     rng = np.random.default_rng(0)
     start = time.perf_counter()

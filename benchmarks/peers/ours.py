@@ -1,4 +1,5 @@
-"""``stand_ins.py VENV``: what lets MDS be imported without torchvision, and with the project's own torch and numpy."""
+"""``ours.py VENV [torchvision]``: a peer's environment takes the project's own torch, numpy and the like; with the
+word also empty stand-ins of torchvision and torchaudio, which MDS imports and does not need."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ MODULES = {
 
 def main() -> None:
     (packages,) = Path(sys.argv[1]).glob("lib/python3*/site-packages")
-    for name, text in MODULES.items():
+    for name, text in MODULES.items() if sys.argv[2:] == ["torchvision"] else ():
         file = packages / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
