@@ -2,8 +2,9 @@
 
 Server (moto) and the proxy that makes it late are the tests' own (``tests/object_store/servers.py``), two Python
 processes that share this machine's cores with the stream. The reference asks for the same objects one after the other,
-whole, through the same proxy, and does nothing with them; once more in the pieces that a stream asks for, since moto
-copies a whole object for each range of it, as no object store in use does. Bytes are those stored.
+whole, through the same proxy, and does nothing with them; once more in pieces, since moto copies a whole object for
+each range of it, as no object store in use does. The store fits into the stream's memory, so that its first batches ask
+for each shard once; of a larger one a block (``WindowStream.order``) is a request. Bytes are those stored.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from object_store.servers import BUCKET, S3, environment, running
 ROUNDS, RECORDINGS, SECONDS, WINDOW_S, LATE_S = 3, 20, 1200, 10, 0.02
 """246 MB of samples: four shards."""
 PIECE = 8 * 2**20
-"""What a stream asks for at once here (31 requests)."""
+"""About two blocks."""
 
 
 def rows() -> list[str]:

@@ -16,6 +16,9 @@ from harmonize.data.domains import Codes, encode
 from harmonize.data.reader import Chunks
 
 Sample = dict[str, Any]
+Wanted = tuple[np.ndarray, Sequence[Chunks]]
+"""Items by number, and where the decoded chunks of each are kept."""
+NOTHING: Wanted = np.empty(0, np.int64), ()
 
 
 class Batch(Sequence[Sample]):
@@ -52,7 +55,7 @@ class Placement(NamedTuple):
     per_chunk: float
     """How many items begin in a decoded chunk."""
     fetch: bool = False
-    """Whether whole blocks are better asked for at once (``BatchDataset.fetch``): each request waits for an answer."""
+    """Whether whole blocks are better asked for at once (``BatchDataset.ahead``): each request waits for an answer."""
 
 
 class BatchDataset(Dataset[Sample], ABC):
@@ -124,8 +127,11 @@ class BatchDataset(Dataset[Sample], ABC):
         """Samples by number, int64 (sample,), as views of one batch; ``chunks`` says for each where its decoded chunks
         are kept, so that batches of a stream can share them."""
 
-    def fetch(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> None:
-        """Have all that these items are made of in their ``chunks``, in as few requests as may be."""
+    def ahead(self, wanted: Wanted, near: Wanted) -> Callable[[], None]:
+        """Claim all that these items are made of (``Chunks.claim``); what is given back reads it, in as few requests
+        as may be, and must be called. What ``near`` are made of is read with it as far as it lies in the same shards.
+        """
+        return lambda: None
 
     def __getitems__(self, indices: Sequence[int]) -> Sequence[Sample]:
         """Samples that are views of one batch."""

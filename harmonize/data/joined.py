@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from harmonize.data.batch import BatchDataset, Placement, Sample
+from harmonize.data.batch import NOTHING, BatchDataset, Placement, Sample, Wanted
 from harmonize.data.domain_columns import DomainColumns
 from harmonize.data.domains import UNKNOWN, Codes
 from harmonize.data.reader import Chunks
@@ -131,10 +131,25 @@ class JoinedDataset(BatchDataset):
     def _other_codes_of(self, field: str) -> Codes:
         return _join_codes([part.codes_of(field) for part in self.parts])
 
-    def fetch(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> None:
-        """See ``BatchDataset.fetch``."""
-        for one, at in self._by_part(numbers):
-            self.parts[one].fetch(self._within(one, numbers[at]), [chunks[i] for i in at.tolist()])
+    def ahead(self, wanted: Wanted, near: Wanted) -> Callable[[], None]:
+        """See ``BatchDataset.ahead``."""
+        besides = self._wanted_by_part(near)
+        reading = [
+            self.parts[one].ahead(own, besides.get(one, NOTHING)) for one, own in self._wanted_by_part(wanted).items()
+        ]
+
+        def read() -> None:
+            for one in reading:
+                one()
+
+        return read
+
+    def _wanted_by_part(self, wanted: Wanted) -> dict[int, Wanted]:
+        numbers, chunks = wanted
+        return {
+            one: (self._within(one, numbers[at]), [chunks[i] for i in at.tolist()])
+            for one, at in self._by_part(numbers)
+        }
 
     def _by_part(self, numbers: np.ndarray) -> list[tuple[int, np.ndarray]]:
         """Parts, and at which places of ``numbers`` their items are."""

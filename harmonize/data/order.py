@@ -31,10 +31,12 @@ Pool = tuple[int, int]
 
 
 class Piece(NamedTuple):
-    """Windows that a batch takes from one pool; None: from wherever (they do not share blocks by design)."""
+    """Windows that a batch takes from one pool, and the pool's blocks; None: from wherever (they do not share blocks by
+    design)."""
 
     windows: Ints
     pool: Pool | None
+    blocks: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ class _Epoch:
         self._order, self._made = order, key(seed, epoch, 4)
         # The short block, if any, goes anywhere among the others.
         self._short_at = int(permute(0, order.n_blocks, key(self._made, 0))) if order._short else order.n_blocks
-        self._at: dict[int, tuple[int, int, Ints]] = {}
+        self._at: dict[int, tuple[int, int, Ints, frozenset[int]]] = {}
         self._pages = Recent(order.lanes * order.workers + 1, self._page)
 
     def slots(self, first: int, count: int) -> list[Piece]:
@@ -162,13 +164,13 @@ class _Epoch:
 
     def _of_lane(self, lane: int, first: int, count: int) -> Iterator[Piece]:
         while count:
-            pool, begin, windows = self._pool_at(lane, first)
+            pool, begin, windows, blocks = self._pool_at(lane, first)
             taken = windows[first - begin : first - begin + count]
-            yield Piece(taken, (lane, pool))
+            yield Piece(taken, (lane, pool), blocks)
             first, count = first + len(taken), count - len(taken)
 
-    def _pool_at(self, lane: int, place: int) -> tuple[int, int, Ints]:
-        """Number of the pool, its first place in the lane, and its windows, shuffled."""
+    def _pool_at(self, lane: int, place: int) -> tuple[int, int, Ints, frozenset[int]]:
+        """Number of the pool, its first place in the lane, its windows, shuffled, and their blocks."""
         kept = self._at.get(lane)
         if kept is None or not kept[1] <= place < kept[1] + len(kept[2]):
             base = self._start(self._bound(lane, 0))
@@ -176,7 +178,9 @@ class _Epoch:
             pool = bisect_right(bounds, place + base, key=lambda j: self._start(self._bound(lane, j))) - 1
             begin, stop = (self._start(self._bound(lane, one)) for one in (pool, pool + 1))
             mixed = np.argsort(key(self._made, 1, lane, pool, np.arange(stop - begin)), kind="stable")
-            kept = self._at[lane] = pool, begin - base, self._windows(begin + mixed)
+            windows = self._windows(begin + mixed)
+            blocks = frozenset(np.unique(windows // self._order.block).tolist())
+            kept = self._at[lane] = pool, begin - base, windows, blocks
         return kept
 
     def _pools(self, lane: int) -> int:

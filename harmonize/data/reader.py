@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -121,19 +121,21 @@ class ArrayReader:
         """Whether the store is a folder: there, a chunk is best read at the moment when it is used."""
         return isinstance(self._root, Path)
 
-    def read_ahead(self, wanted: Iterable[tuple[Span, Chunks]]) -> None:
-        """Read the chunks of spans from an object store, each into its ``Chunks``: those of a shard together, and
-        shards at the same time. Those that are there or on their way are left alone."""
+    def ahead(
+        self, wanted: Iterable[tuple[Span, Chunks]], near: Iterable[tuple[Span, Chunks]] = ()
+    ) -> Callable[[], None]:
+        """Claim the chunks of spans in an object store, each in its ``Chunks``, and of those ``near`` by the ones in
+        the same shards. What is given back reads them, those of a shard together, and shards at the same time; it must
+        be called, as others wait for what is claimed."""
         wanted = list(wanted)
         paths = list(dict.fromkeys(span[0] for span, _ in wanted))
         arrays = dict(zip(paths, at_once(self._root, self._of_this_process(), paths), strict=True))
         shards: dict[tuple[str, tuple[int, ...]], list[tuple[Chunk, Chunks]]] = {}
-        for (path, start, stop), into in wanted:
-            array = arrays[path]
-            for number in range(start // array.chunk[1], -(-stop // array.chunk[1])):
-                chunk = self.key(path), (0, number)
-                if into.claim(chunk):
-                    shards.setdefault((path, array.shard_of(chunk[1])), []).append((chunk, into))
+        for spans, everywhere in ((wanted, True), (near, False)):
+            for path, index, into in _chunks_of(spans, arrays):
+                shard, chunk = (path, arrays[path].shard_of(index)), (self.key(path), index)
+                if (everywhere or shard in shards) and into.claim(chunk):
+                    shards.setdefault(shard, []).append((chunk, into))
 
         def read(shard: tuple[str, list[tuple[Chunk, Chunks]]]) -> None:
             path, ours = shard
@@ -148,4 +150,18 @@ class ArrayReader:
                     into.give_up(chunk)
                 raise
 
-        at_once(self._root, read, [(path, ours) for (path, _), ours in shards.items()])
+        def read_all() -> None:
+            at_once(self._root, read, [(path, ours) for (path, _), ours in shards.items()])
+
+        return read_all
+
+
+def _chunks_of(
+    spans: Iterable[tuple[Span, Chunks]], arrays: Mapping[str, ShardedArray]
+) -> Iterator[tuple[str, tuple[int, int], Chunks]]:
+    """Path and index of each chunk of spans, as far as their arrays are among these, and where it is kept."""
+    for (path, start, stop), into in spans:
+        if path in arrays:
+            width = arrays[path].chunk[1]
+            for number in range(start // width, -(-stop // width)):
+                yield path, (0, number), into

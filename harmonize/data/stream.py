@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from harmonize.data.ahead import ahead
 from harmonize.data.annotations import Events
-from harmonize.data.batch import BatchDataset, Sample
+from harmonize.data.batch import NOTHING, BatchDataset, Sample, Wanted
 from harmonize.data.buffers import Buffers
 from harmonize.data.draws import tree
 from harmonize.data.order import BlockOrder, InTurn, Order, Piece, Pool, Sampled, fit
@@ -161,20 +161,27 @@ class BatchStream(IterableDataset[Sample]):
         self._at = epoch + 1, first % stride
 
     def _planned(self, pieces: list[Piece], kept: _Kept) -> _Plan:
-        chunks = [one for windows, pool in pieces for one in [kept.of(pool)] * len(windows)]
+        chunks = [one for piece in pieces for one in [kept.of(piece.pool)] * len(piece.windows)]
         numbers = np.concatenate([piece.windows for piece in pieces])
         if not isinstance(self.order, BlockOrder):
             return _Plan(numbers, chunks)
-        if not self._placement.fetch:
-            return _Plan(self._placed.window(numbers), chunks)
-        blocks = list(kept.new_blocks(pieces, self.order))
-        whole = np.concatenate([numbers[:0], *(windows for windows, _ in blocks)])
-        ahead = [one for windows, one in blocks for _ in range(len(windows))]
-        return _Plan(self._placed.window(numbers), chunks, self._placed.window(whole), ahead)
+        fetch = None
+        if self._placement.fetch:
+            begun, others = kept.new_blocks(pieces, self.order)
+            # Claimed while one thread plans: what the next batch finds on its way it does not ask for again.
+            fetch = self.data.ahead(self._all(begun, self.order), self._all(others, self.order)) if begun else None
+        return _Plan(self._placed.window(numbers), chunks, fetch)
+
+    def _all(self, blocks: list[tuple[int, Chunks]], order: BlockOrder) -> Wanted:
+        """All items of blocks, and where the chunks of each are kept."""
+        size, n = order.block, order.n_windows
+        windows = [np.arange(block * size, min((block + 1) * size, n)) for block, _ in blocks]
+        chunks = [kept for (_, kept), one in zip(blocks, windows, strict=True) for _ in range(len(one))]
+        return self._placed.window(np.concatenate([NOTHING[0], *windows])), chunks
 
     def _read(self, plan: _Plan) -> Sample:
-        if len(plan.whole):
-            self.data.fetch(plan.whole, plan.ahead)
+        if plan.fetch is not None:
+            plan.fetch()
         batch = self.data.collate(self.data.read(plan.numbers, plan.chunks))
         if self.device is None or self.device.type != "cuda":
             return batch
@@ -230,13 +237,11 @@ class BatchStream(IterableDataset[Sample]):
 
 
 class _Plan(NamedTuple):
-    """Numbers of a batch, and where each keeps its chunks; before them the same of all items of blocks that are begun,
-    where these are to be fetched at once."""
+    """Numbers of a batch, where each keeps its chunks, and what is to be called before they are read."""
 
     numbers: Ints
     chunks: Sequence[Chunks]
-    whole: Ints = np.empty(0, np.int64)
-    ahead: Sequence[Chunks] = ()
+    fetch: Callable[[], None] | None = None
 
 
 class _Kept:
@@ -256,17 +261,23 @@ class _Kept:
             self._pools[lane] = pool, Chunks(self._memory, lasting=True)
         return self._pools[lane][1]
 
-    def new_blocks(self, pieces: list[Piece], order: BlockOrder) -> Iterator[tuple[Ints, Chunks]]:
-        """All windows of each block that a batch takes the first ones from, and where the pool keeps its chunks."""
-        for windows, pool in pieces:
+    def new_blocks(
+        self, pieces: list[Piece], order: BlockOrder
+    ) -> tuple[list[tuple[int, Chunks]], list[tuple[int, Chunks]]]:
+        """Blocks that a batch takes the first windows from, others of their pools that none was taken from yet, and
+        where each keeps its chunks."""
+        begun, others = [], []
+        for windows, pool, blocks in pieces:
             if pool is None:
                 continue
             known = self._blocks.get(pool[0])
             if known is None or known[0] != pool:
                 known = self._blocks[pool[0]] = pool, set()
-            for block in sorted(set((windows // order.block).tolist()) - known[1]):
-                known[1].add(block)
-                yield np.arange(block * order.block, min((block + 1) * order.block, order.n_windows)), self.of(pool)
+            new = set((windows // order.block).tolist()) - known[1]
+            known[1].update(new)
+            begun += [(block, self.of(pool)) for block in sorted(new)]
+            others += [(block, self.of(pool)) for block in sorted(blocks - known[1])]
+        return begun, others
 
 
 def _each_tensor(batch: Sample, work: Callable[[torch.Tensor], torch.Tensor]) -> Sample:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -12,13 +12,15 @@ from harmonize.data.channel_maps import ChannelMaps
 from harmonize.data.domains import distinct
 from harmonize.data.index import WindowIndex
 from harmonize.data.normalize import Affine, apply
-from harmonize.data.reader import ArrayReader, Chunks
+from harmonize.data.reader import ArrayReader, Chunks, Span
 from harmonize.data.resample import resample, resampling
 from harmonize.data.stream_table import StreamTable
 from harmonize.store.calibrate import unbuffered
 from harmonize.store.place import Place
 
 _NOTHING = np.empty((0, 0))
+Located = tuple[np.ndarray, np.ndarray, Sequence[Chunks]]
+"""Windows by run and first sample in it, and for each where its decoded chunks are kept."""
 
 
 class WindowReader:
@@ -127,7 +129,7 @@ class WindowReader:
         """Native samples (channel, time) of each window, of the channels it has and with the filter's margin as far as
         the run goes: in order of place, so that neighbours find the chunk decoded."""
         if not self._reader.is_local:
-            self.fetch(run, first, chunks)
+            self.ahead((run, first, chunks))()
         path, start, stop = self._spans(run, first)
         order = np.lexsort((start, path))
         columns = (order, stream[order], path[order], start[order], stop[order])
@@ -168,10 +170,15 @@ class WindowReader:
             for i, one in enumerate(stream.tolist()):
                 self.maps[one].calibration.mark_missing(views[i], out[i])
 
-    def fetch(self, run: np.ndarray, first: np.ndarray, chunks: Sequence[Chunks]) -> None:
-        """Have the decoded chunks of windows in ``chunks``, from an object store in few requests."""
-        spans = ((self._paths[n], a, b) for n, a, b in zip(*_lists(*self._spans(run, first)), strict=True))
-        self._reader.read_ahead(zip(spans, chunks, strict=True))
+    def ahead(self, wanted: Located, near: Located | None = None) -> Callable[[], None]:
+        """Claim the chunks of windows in an object store, given by run, first sample and where they are kept; what is
+        given back reads them in few requests, and with them those of ``near`` that lie in the same shards."""
+        return self._reader.ahead(self._named(wanted), () if near is None else self._named(near))
+
+    def _named(self, located: Located) -> Iterator[tuple[Span, Chunks]]:
+        run, first, chunks = located
+        spans = zip(*_lists(*self._spans(run, first)), strict=True)
+        return (((self._paths[n], a, b), kept) for (n, a, b), kept in zip(spans, chunks, strict=True))
 
     def _spans(self, run: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Part, first sample and end in it, of what windows are made of, as far as their runs go."""

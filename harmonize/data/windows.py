@@ -13,7 +13,7 @@ import torch
 
 from harmonize.data.annotated_windows import locked_windows, window_labels
 from harmonize.data.annotations import Events
-from harmonize.data.batch import BatchDataset, Placement, Sample
+from harmonize.data.batch import BatchDataset, Placement, Sample, Wanted
 from harmonize.data.derivations import canonical
 from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import UNKNOWN, Codes
@@ -229,9 +229,9 @@ class WindowDataset(BatchDataset):
     def _other_codes_of(self, field: str) -> Codes:
         return self._codes_in(stream_table(open_store(*self._opened), *self._choice, field).rows, field)
 
-    def fetch(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> None:
-        """See ``BatchDataset.fetch``."""
-        self._reader.fetch(*self._index.locate(numbers), chunks)
+    def ahead(self, wanted: Wanted, near: Wanted) -> Callable[[], None]:
+        """See ``BatchDataset.ahead``."""
+        return self._reader.ahead(*((*self._index.locate(numbers), chunks) for numbers, chunks in (wanted, near)))
 
     def read(self, numbers: np.ndarray, chunks: Sequence[Chunks]) -> Sequence[Sample]:
         """Windows by number; see ``BatchDataset.read``."""

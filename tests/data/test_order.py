@@ -103,17 +103,21 @@ def test_a_pool_is_what_its_pieces_come_from(order: BlockOrder) -> None:
     """Its blocks are whole, its size is bounded, and a lane does not go back to a pool it left."""
     pools: dict[tuple[int, int], list[int]] = {}
     newest: dict[int, int] = {}
+    whole: dict[tuple[int, int], frozenset[int]] = {}
     for step, pieces in enumerate(order.pieces(3, 2)):
-        for windows, pool in pieces:
+        for windows, pool, blocks in pieces:
             assert pool is not None
             lane, number = pool
+            whole.setdefault(pool, blocks)
+            assert blocks == whole[pool]
             if step < order._turns * order.workers:
                 assert number >= newest.get(lane, 0)
                 newest[lane] = number
             pools.setdefault(pool, []).extend(windows.tolist())
     if not order.drop_last:
-        of = [{window // order.block for window in windows} for windows in pools.values()]
-        assert sum(map(len, of)) == order.n_blocks
+        of = {pool: {window // order.block for window in windows} for pool, windows in pools.items()}
+        assert of == whole
+        assert sum(map(len, of.values())) == order.n_blocks
     for windows in pools.values():
         # Half to three halves of the size, and lanes are not cut into pools evenly.
         assert len({window // order.block for window in windows}) <= 2 * 1.5 * order.pool + 1
