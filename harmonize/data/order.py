@@ -23,7 +23,7 @@ import numpy as np
 from harmonize.data.shuffle import Ints, key, permute
 from harmonize.store.recent import Recent
 
-_PAGE = 512
+_PAGE = 1024
 """Places of blocks that are worked out at once: one at a time takes a hundred times as long."""
 
 Pool = tuple[int, int]

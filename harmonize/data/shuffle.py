@@ -45,10 +45,13 @@ def permute(position: int | Ints, size: int | Ints, made: Words) -> Ints:
     """
     at, n = np.asarray(position, np.int64), np.asarray(size, np.int64)
     with np.errstate(over="ignore"):
-        for number in range(ROUNDS):
-            salt = mix(made ^ np.uint64(number + 1) * _GOLDEN)
-            other = ((salt >> np.uint64(11)) * 2.0**-53 * n).astype(np.int64) - at
+        # All rounds' at once: of a few elements the calls to numpy are what takes time.
+        rounds = np.arange(1, ROUNDS + 1, dtype=np.uint64).reshape(-1, *(1,) * np.broadcast(made, n).ndim)
+        salts = mix(made ^ rounds * _GOLDEN)
+        sums = ((salts >> np.uint64(11)) * 2.0**-53 * n).astype(np.int64)
+        for salt, total in zip(salts, sums, strict=True):
+            other = total - at
             other = np.where(other < 0, other + n, other)
-            coin = mix(np.maximum(at, other).astype(np.uint64) ^ salt) >> np.uint64(63)
+            coin = mix(np.maximum(at, other).view(np.uint64) ^ salt) >> np.uint64(63)
             at = np.where(coin == 0, at, other)
     return at
