@@ -25,7 +25,7 @@ from harmonize_converters._dicom_pixels import (
     drop_unused_bits,
     pixel_format,
 )
-from harmonize_converters._dicom_slice import Slice
+from harmonize_converters._dicom_slice import Tile
 from harmonize_converters._dicom_walk import Stream
 from harmonize_converters.contract import ConversionError, FoundFile
 
@@ -183,15 +183,14 @@ class PlaneFiles:
             opened.close()
         self._open.clear()
 
-    def slice(self, file: int, one: Slice) -> np.ndarray:
-        """The values of a slice in file number ``file``: (colours, rows, columns)."""
-        tile, pixels = one.tile, one.pixels
+    def slice(self, file: int, frame: int, tile: Tile | None, pixels: PixelFormat) -> np.ndarray:
+        """The values of a slice in file number ``file``, a frame or a part of one: (colours, rows, columns)."""
         if tile is None and pixels.colors == 1:
-            return self.plane(file, one.frame, pixels)
-        if self._last is None or self._last[:2] != (file, one.frame):
+            return self.plane(file, frame, pixels)
+        if self._last is None or self._last[:2] != (file, frame):
             whole = pixels if tile is None else replace(pixels, rows=tile.frame_rows, columns=tile.frame_columns)
             self._last = None  # so that two never lie in memory
-            self._last = (file, one.frame, self.plane(file, one.frame, whole))
+            self._last = (file, frame, self.plane(file, frame, whole))
         values = self._last[2]
         if tile is None:
             return values

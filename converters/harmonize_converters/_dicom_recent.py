@@ -33,7 +33,7 @@ class Recent(Generic[T]):
 
     def of(self, source: SourceFiles) -> T | None:
         """What was made of a source; None where that is not known, or not of its files as they are now."""
-        if source not in self._values or not _unchanged(source):
+        if source not in self._values or not unchanged(source):
             return None
         self._values.move_to_end(source)
         return self._values[source][0]
@@ -43,7 +43,8 @@ class Recent(Generic[T]):
         self._size -= size
 
 
-def _unchanged(source: SourceFiles) -> bool:
+def unchanged(source: SourceFiles) -> bool:
+    """Whether its files have the sizes and times that they were found with."""
     try:
         states = [file.path.stat() for file in source.files]
     except OSError:

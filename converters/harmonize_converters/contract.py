@@ -89,6 +89,8 @@ class Description:
     flags: tuple[str, ...] = ()
     transfer_syntax: str | None = None
     libraries: Mapping[str, str] = field(default_factory=dict)
+    reading: bytes = field(default=b"", compare=False, repr=False)
+    """What ``read`` then need not find again, for the converter's own eyes; never stored."""
 
 
 @dataclass(frozen=True, slots=True)

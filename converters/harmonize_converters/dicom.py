@@ -25,12 +25,13 @@ from harmonize_converters._dicom_pixel_data import PixelData, read_with_pixel_da
 from harmonize_converters._dicom_pixels import libraries
 from harmonize_converters._dicom_planes import PlaneFiles
 from harmonize_converters._dicom_private import is_orphaned
-from harmonize_converters._dicom_recent import Recent
+from harmonize_converters._dicom_reading import Reading, state_of, unpack
 from harmonize_converters._dicom_risks import burned_in_risk, is_capture, recognizable_features
 from harmonize_converters._dicom_series import SEGMENTATION, WAVEFORM, Peek, peek, series_sources
 from harmonize_converters._dicom_slice import (
     TAGS,
     Slice,
+    Tile,
     check_kind,
     is_mosaic,
     is_planar,
@@ -72,10 +73,9 @@ class _Frames:
     first: Dataset
     flags: tuple[str, ...]
 
-
-RECENT_SLICES, HEADER_SLICES = 1 << 13, 16
-"""Slices that are kept in each process, and those that take as much memory as a header: 30 MB in all."""
-_RECENT: Recent[tuple[_Frames, Volume]] = Recent(RECENT_SLICES)
+    def plane(self, index: int) -> tuple[int, int, Tile | None]:
+        """File, frame and tile of a slice."""
+        return self.files[index], self.slices[index].frame, self.slices[index].tile
 
 
 class DicomConverter:
@@ -106,7 +106,6 @@ class DicomConverter:
         if WAVEFORM in source.roles:
             return _dicom_waveform.describe(source)
         found, volume = _assemble(source)
-        _RECENT.keep(source, (found, volume), len(found.slices) + HEADER_SLICES)
         slices, first = found.slices, found.first
         lead = slices[0]
         earliest = min((s.start for s in slices if s.start is not None), default=None)
@@ -122,37 +121,27 @@ class DicomConverter:
             flags=(*volume.geometry.flags, *volume.flags, *_flags(lead), *found.flags),
             transfer_syntax=lead.pixels.transfer_syntax,
             libraries=libraries(lead.pixels.transfer_syntax),
+            reading=_reading(source, found, volume).packed(),
         )
         identity: Identity = replace(_dicom_subject.identity(first), start=earliest)
         return Described(description, identity, _dicom_subject.recipe_texts(first))
 
     def read(self, source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
-        """Planes in the order t, c, z, decoded one at a time; three times each where a volume is in colour, so that
-        memory stays bounded. Of waveforms, samples."""
+        """Planes in the order t, c, z (``Reading.blocks``). Of waveforms, samples."""
         if SEGMENTATION in source.roles:
             yield from _dicom_seg.read(source, description, block_bytes)
             return
         if WAVEFORM in source.roles:
             yield from _dicom_waveform.read(source, description, block_bytes)
             return
-        found, volume = _RECENT.of(source) or _assemble(source)
-        slices = found.slices
-        if _image(slices, volume) != description.image:
-            raise ConversionError("source_changed")
-        pixels = slices[0].pixels
-        at_once = max(1, block_bytes // pixels.plane_bytes)
-        order = _stored_order(volume, pixels.colors)
-        with PlaneFiles(source.files, found.pixel_data) as planes:
-            for start in range(0, len(order), at_once):
-                wanted = order[start : start + at_once]
-                rows = (planes.slice(found.files[index], slices[index])[color] for index, color in wanted)
-                if len(wanted) == 1:
-                    samples = next(rows)[np.newaxis]  # large planes are not copied
-                else:
-                    samples = np.empty((len(wanted), pixels.rows, pixels.columns), pixels.dtype)
-                    for row, plane in enumerate(rows):
-                        samples[row] = plane
-                yield Block(None, start, samples)
+        reading = unpack(description.reading, source)
+        if reading is None:
+            found, volume = _assemble(source)
+            if _image(found.slices, volume) != description.image:
+                raise ConversionError("source_changed")
+            reading = _reading(source, found, volume)
+        for start, samples in reading.blocks(source.files, block_bytes):
+            yield Block(None, start, samples)
 
     def annotations(self, source: SourceFiles, description: Description) -> Iterator[FoundAnnotation]:
         """Those of waveforms; images have no events."""
@@ -164,7 +153,7 @@ def _assemble(source: SourceFiles) -> tuple[_Frames, Volume]:
     with PlaneFiles(source.files, found.pixel_data) as planes:
 
         def same(a: int, b: int) -> bool:
-            one, other = (planes.slice(found.files[i], found.slices[i]) for i in (a, b))
+            one, other = (planes.slice(*found.plane(i), found.slices[i].pixels) for i in (a, b))
             return bool(np.array_equal(one, other))
 
         return found, assemble(found.slices, same, source.uneven_slices)
@@ -238,11 +227,9 @@ def _risks(sop_class_name: str, header: Dataset, one: Slice) -> Iterator[str]:
         yield "private_creator_missing"
 
 
-def _stored_order(volume: Volume, colors: int) -> list[tuple[int, int]]:
-    """Slice and colour of each plane, in the order t, c, z."""
-    n_places = len(volume.planes) // volume.n_times
-    times = [volume.planes[start : start + n_places] for start in range(0, len(volume.planes), n_places)]
-    return [(index, color) for time in times for color in range(colors) for index in time]
+def _reading(source: SourceFiles, found: _Frames, volume: Volume) -> Reading:
+    planes = tuple(found.plane(index) for index in volume.planes)
+    return Reading(state_of(source), found.slices[0].pixels, volume.n_times, planes, found.pixel_data)
 
 
 def _image(slices: Sequence[Slice], volume: Volume) -> Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,22 @@ def test_headers_are_read_once(tmp_path: Path, headers_read: list[Path]) -> None
     headers_read.clear()  # those for grouping
     np.testing.assert_array_equal(read(source), PLANES)
     assert sorted(headers_read) == sorted(file.path for file in source.files)
+
+
+def test_samples_are_read_elsewhere_without_headers(tmp_path: Path, headers_read: list[Path]) -> None:
+    """A description goes to other processes with where the planes lie, which is no part of what it says."""
+    found = only_source(CONVERTER, write_series(tmp_path, PLANES))
+    source, description = pickle.loads(pickle.dumps((found, CONVERTER.describe(found).description)))
+    headers_read.clear()
+    blocks = list(CONVERTER.read(source, description, 1))
+    assert headers_read == []
+    bare = replace(description, reading=b"")
+    assert bare == description
+    again = list(CONVERTER.read(source, bare, 1))
+    assert len(headers_read) == len(source.files)
+    for one, other in zip(blocks, again, strict=True):
+        assert one.start == other.start
+        np.testing.assert_array_equal(one.samples, other.samples)
 
 
 def test_headers_are_read_again_where_a_time_differs(tmp_path: Path, headers_read: list[Path]) -> None:
