@@ -72,9 +72,10 @@ class SampleWriter:
 
 def _part_group(folder: Path, attributes: dict[str, Any]) -> zarr.Group:
     """A new group, in a parent that is a group too, so that a reader who walks from the root finds it."""
-    # Another task may make the parent at the same moment, and is as welcome.
-    with suppress(ContainsGroupError):
-        zarr.open_group(folder.parent, mode="a", zarr_format=3)
+    if not (folder.parent / "zarr.json").exists():
+        # Another task may make the parent at the same moment, and is as welcome.
+        with suppress(ContainsGroupError):
+            zarr.open_group(folder.parent, mode="a", zarr_format=3)
     return zarr.create_group(folder, zarr_format=3, attributes=attributes)
 
 
@@ -205,7 +206,7 @@ class ImagePart:
     def close(self, recording: Recording) -> None:
         """Add the document, the affine and the OME metadata, and make the part last."""
         self._writer.close()
-        self._group.attrs.update(
+        self._group.attrs.put(  # at once: ``update`` writes the file again for each
             {
                 "ome": ome_metadata(self._image),
                 "harmonize": {
