@@ -8,6 +8,7 @@ there is ``make .venv/torchio``; else nibabel stands in.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -205,29 +206,34 @@ def rows() -> list[str]:
     return out
 
 
+CHUNKS: tuple[tuple[Codec, int, int], ...] = (("lz4", 32, 0), ("lz4", 64, 0), ("none", 64, 64), ("none", 64, 1024))
+"""Codec, edge of a cube, and longest row of one that is not compressed."""
+
+
 def chunk_rows() -> list[str]:
-    """What the edge of an inner chunk costs: milliseconds of a shuffled patch of each size, and bytes of a volume."""
+    """What the shape of an inner chunk costs: milliseconds of a shuffled patch of each size, and bytes of a volume."""
     sizes, voxels = (64, 96, 128), volumes()[:8]
     out = [
         f"| codec | chunk | {' | '.join(f'{size}^3, ms' for size in sizes)} | MB a volume |",
         "|---|---|---|---|---|---|",
     ]
-    for codec in ("lz4", "none"):
-        works: dict[str, Callable[[], None]] = {}
-        megabytes = {}
-        with tempfile.TemporaryDirectory() as folder:
-            for edge in (32, 64):
-                geometry.IMAGE_CHUNK = geometry.IMAGE_CHUNK_PLAIN = edge
-                store = t1_store(Path(folder) / f"{edge}.zarr", codec, voxels)
-                megabytes[edge] = sum(file.stat().st_size for file in store.glob("images/**/c/**/*") if file.is_file())
-                for size in sizes:
-                    ds = PatchDataset(store, patch=(size,) * 3, sampling="random", per_image=BATCH)
-                    order = np.random.default_rng(0).permutation(len(ds)).reshape(-1, BATCH)
-                    works[f"{edge} {size}"] = partial(of_store, ds, list(order))
-            seconds = alternating_s(works, ROUNDS)
-        for edge, size_b in megabytes.items():
-            each = [f"{seconds[f'{edge} {size}'] / (len(voxels) * BATCH) * 1e3:.2f}" for size in sizes]
-            out.append(f"| {codec} | {edge}^3 | {' | '.join(each)} | {size_b / len(voxels) / 1e6:.1f} |")
+    works: dict[str, Callable[[], None]] = {}
+    stored = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (codec, geometry.IMAGE_CHUNK, geometry.IMAGE_ROW) in enumerate(CHUNKS):
+            store = t1_store(Path(folder) / f"{number}.zarr", codec, voxels)
+            (meta, *_) = store.glob("images/*/*/0/zarr.json")
+            chunk = json.loads(meta.read_text())["codecs"][0]["configuration"]["chunk_shape"]
+            size_b = sum(file.stat().st_size for file in store.glob("images/**/c/**/*") if file.is_file())
+            stored[number] = "x".join(map(str, chunk)), f"{size_b / len(voxels) / 1e6:.1f}"
+            for size in sizes:
+                ds = PatchDataset(store, patch=(size,) * 3, sampling="random", per_image=BATCH)
+                order = np.random.default_rng(0).permutation(len(ds)).reshape(-1, BATCH)
+                works[f"{number} {size}"] = partial(of_store, ds, list(order))
+        seconds = alternating_s(works, ROUNDS)
+    for number, (chunk, megabytes) in stored.items():
+        each = [f"{seconds[f'{number} {size}'] / (len(voxels) * BATCH) * 1e3:.2f}" for size in sizes]
+        out.append(f"| {CHUNKS[number][0]} | {chunk} | {' | '.join(each)} | {megabytes} |")
     return out
 
 

@@ -21,8 +21,9 @@ SHARD_BYTES = 64 * 1024 * 1024
 IMAGE_CHUNK = 32
 """Edge of an image's inner chunk in voxels. A random patch of 96^3 decodes 2.3 times its voxels from such cubes and 3.8
 times from cubes of 64, and small cubes compress better (``python -m benchmarks.patches chunks``)."""
-IMAGE_CHUNK_PLAIN = 64
-"""The same where chunks are not compressed: nothing is decoded, and fewer pieces are copied faster."""
+IMAGE_CHUNK_PLAIN, IMAGE_ROW = 64, 1024
+"""Where chunks are not compressed they hold as many voxels as cubes of this edge, in whole rows of up to so many:
+nothing is decoded, and what is copied are fewer and longer pieces."""
 
 
 def layout_document(stream: SignalStream) -> dict[str, Any]:
@@ -71,14 +72,21 @@ def signal_grid(n_channels: int, itemsize: int, lengths: Sequence[int]) -> Grid:
 
 
 def image_grid(image: Image, compressed: bool = True) -> Grid:
-    """Grid of an image (t, c, z, y, x): cubes as inner chunks, shards of whole (y, x) planes.
+    """Grid of an image (t, c, z, y, x): cubes as inner chunks (rows where they are not compressed), shards of whole
+    (y, x) planes.
 
     Where the image is thin or flat, chunks are longer along the other axes, to hold as many voxels. A shard spans the
     plane and as much of z (then of t) as fits ``SHARD_BYTES``, so that it is written from consecutive planes.
     """
     before = sum(axis in "tc" for axis in image.axes)
     spatial = image.shape[before:]
-    chunk = (*(1,) * before, *_even_chunk(spatial, (IMAGE_CHUNK if compressed else IMAGE_CHUNK_PLAIN) ** 3))
+    inner: tuple[int, ...]
+    if compressed:
+        inner = _even_chunk(spatial, IMAGE_CHUNK**3)
+    else:
+        row = min(spatial[-1], IMAGE_ROW)
+        inner = (*_even_chunk(spatial[:-1], ceil(IMAGE_CHUNK_PLAIN**3 / row)), row)
+    chunk = (*(1,) * before, *inner)
     shard = list(chunk)
     budget = SHARD_BYTES // (int(np.prod(chunk)) * np.dtype(image.dtype).itemsize)
     for axis in reversed(range(len(shard))):

@@ -58,7 +58,11 @@ def test_image_grids_are_whole_and_bounded(axes, sizes) -> None:
     ("axes", "shape", "compressed", "chunk"),
     [
         (("z", "y", "x"), (190, 256, 188), True, (32, 32, 32)),
-        (("z", "y", "x"), (190, 256, 188), False, (64, 64, 64)),
+        (("z", "y", "x"), (190, 256, 188), False, (64, 64, 188)),
+        (("z", "y", "x"), (200, 512, 512), False, (32, 32, 512)),
+        (("y", "x"), (3000, 2000), False, (256, 1024)),
+        (("z", "y", "x"), (300, 300, 1), False, (300, 300, 1)),
+        (("c", "y", "x"), (3, 40, 50), False, (1, 40, 50)),
         (("z", "y", "x"), (5, 400, 300), True, (5, 128, 128)),
         (("y", "x"), (3000, 2000), True, (256, 256)),
         (("y", "x"), (20, 2000), True, (20, 2000)),
@@ -66,6 +70,7 @@ def test_image_grids_are_whole_and_bounded(axes, sizes) -> None:
     ],
 )
 def test_image_chunks_hold_about_as_many_voxels(axes, shape, compressed, chunk) -> None:
+    """Cubes where they are compressed, rows where they are not."""
     image = Image(
         axes=axes, shape=shape, dtype="int16", affine=None, affine_source="unknown", spacing_mm=None, spacing_source="unknown"
     )  # fmt: skip
