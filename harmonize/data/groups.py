@@ -52,10 +52,10 @@ def groups(recording_ids: pl.Series, links: list[pl.DataFrame]) -> pl.DataFrame:
 
     Links of recordings that are not among ``recording_ids`` still connect those that are.
     """
-    tagged = [frame.select("recording_id", key=pl.format("{}:{}", pl.lit(i), "key")) for i, frame in enumerate(links)]
     from scipy.sparse import coo_array  # takes a fifth of a second, which each command would wait for
     from scipy.sparse.csgraph import connected_components
 
+    tagged = [frame.select("recording_id", key=pl.format("{}:{}", pl.lit(i), "key")) for i, frame in enumerate(links)]
     edges = pl.concat([pl.DataFrame(schema={"recording_id": pl.String, "key": pl.String}), *tagged])
     names = pl.concat([recording_ids.rename("recording_id"), edges["recording_id"]]).unique().sort()
     keys = edges["key"].unique().sort()
