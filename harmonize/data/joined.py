@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
@@ -134,15 +135,10 @@ class JoinedDataset(BatchDataset):
     def ahead(self, wanted: Wanted, near: Wanted) -> Callable[[], None]:
         """See ``BatchDataset.ahead``."""
         besides = self._wanted_by_part(near)
-        reading = [
-            self.parts[one].ahead(own, besides.get(one, NOTHING)) for one, own in self._wanted_by_part(wanted).items()
-        ]
-
-        def read() -> None:
-            for one in reading:
-                one()
-
-        return read
+        with ExitStack() as reading:  # calls all, also where one raises: others wait for what each has claimed
+            for one, own in self._wanted_by_part(wanted).items():
+                reading.callback(self.parts[one].ahead(own, besides.get(one, NOTHING)))
+            return reading.pop_all().close
 
     def _wanted_by_part(self, wanted: Wanted) -> dict[int, Wanted]:
         numbers, chunks = wanted

@@ -139,19 +139,18 @@ class ArrayReader:
 
         def read(shard: tuple[str, list[tuple[Chunk, Chunks]]]) -> None:
             path, ours = shard
-            rest = iter(ours)
-            try:
-                found = arrays[path].read_chunks([index for (_, index), _ in ours])
-                for decoded in found:
-                    chunk, into = next(rest)
-                    into.put(chunk, decoded)
-            except BaseException:
-                for chunk, into in rest:
-                    into.give_up(chunk)
-                raise
+            found = arrays[path].read_chunks([index for (_, index), _ in ours])
+            for (chunk, into), decoded in zip(ours, found, strict=True):
+                into.put(chunk, decoded)
 
         def read_all() -> None:
-            at_once(self._root, read, [(path, ours) for (path, _), ours in shards.items()])
+            try:
+                at_once(self._root, read, [(path, ours) for (path, _), ours in shards.items()])
+            except BaseException:  # also of shards whose turn did not come: whoever waits asks again
+                for ours in shards.values():
+                    for chunk, into in ours:
+                        into.give_up(chunk)
+                raise
 
         return read_all
 

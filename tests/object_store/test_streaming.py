@@ -8,13 +8,16 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import harmonize as hz
 from harmonize.data import JoinedDataset, WindowDataset, WindowStream
+from harmonize.data.batch import NOTHING
 from harmonize.data.buffers import Buffers
 from harmonize.data.order import BlockOrder
+from harmonize.data.reader import Chunks
 from harmonize.data.stream import BatchStream, _Kept
 from harmonize.store.geometry import CHUNK_BYTES
 from object_store.servers import S3
@@ -125,6 +128,33 @@ def test_stores_of_both_kinds_are_streamed_together(s3: S3, url: str, local: Pat
     same(batches(joined(url, local)), batches(joined(local, local)))
     s3.faults(**FAULTS)
     same(batches(joined(local, url)), batches(joined(local, local)))
+
+
+def test_what_was_claimed_is_given_up_where_a_shard_is_gone(
+    s3: S3, url: str, local: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of shards that are not asked for any more once one has failed."""
+    monkeypatch.setattr("harmonize.store.place.REQUESTS", 1)
+    s3.delete(f"corpus.zarr/{hz.open(local).streams['part'][0]}/samples/c/0/0")
+    data = WindowDataset(url, window=WINDOW_S)
+    numbers, kept = np.arange(len(data)), Chunks()
+    with pytest.raises(hz.StoreError, match="is not there"):
+        data.ahead((numbers, [kept] * len(data)), NOTHING)()
+    assert all(decoded is not None for decoded in kept._known.values()), "nothing is on its way for ever"
+
+
+def test_what_was_claimed_is_given_up_where_another_store_fails(s3: S3, url: str, local: Path) -> None:
+    """Of stores that are streamed together: nobody waits for what the reading that raised did not come to."""
+    for part in hz.open(local).streams["part"]:
+        s3.delete(f"corpus.zarr/{part}/samples/c/0/0")
+    parts = [WindowDataset(root, window=WINDOW_S, stride=50) for root in (url, local)]
+    joined, numbers = JoinedDataset(parts), np.array([0, len(parts[0])])
+    kept = [Chunks() for _ in numbers]
+    with pytest.raises(hz.StoreError, match="is not there"):
+        joined.ahead((numbers, kept), NOTHING)()
+    pieces = [chunk for one in kept for chunk in one._known.items()]
+    assert pieces
+    assert all(decoded is not None for _, decoded in pieces), "the folder's are here, and none is on its way"
 
 
 @pytest.mark.parametrize("threads", [0, 3])
