@@ -21,7 +21,7 @@ BIN := .venv/bin
 
 .PHONY: demo test lint types fuzz crash bench docs schemas clean
 
-.venv/ready: pyproject.toml constraints.txt tests/object_store/moto.txt
+.venv/ready: pyproject.toml hatch_build.py harmonize/store/_kernels.c constraints.txt tests/object_store/moto.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[torch,dev]' -c constraints.txt

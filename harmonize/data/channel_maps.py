@@ -37,7 +37,7 @@ class ChannelMaps:
         self.any_absent = not self._present[used].all()
         self.any_missing = any(self._maps[one].calibration.missing is not None for one in used)
         scale, offset, _ = self._terms.astype(np.float32).transpose(1, 0, 2)
-        self._single = scale[..., None], offset[..., None] if offset[used].any() else None
+        self._single = scale, offset if offset[used].any() else None
 
     def __getitem__(self, stream: int) -> ChannelMap:
         return self._maps[int(self._which[stream])]
@@ -54,7 +54,7 @@ class ChannelMaps:
         return scale, offset, missing
 
     def single(self, streams: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """``scale`` and ``offset`` (None: zero for all) of streams, float32 (stream, channel, 1)."""
+        """``scale`` and ``offset`` (None: zero for all) of streams, float32 (stream, channel)."""
         scale, offset = self._single
         kinds = self._which[streams]
         return scale[kinds], None if offset is None else offset[kinds]

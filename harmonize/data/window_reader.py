@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 
@@ -15,10 +16,9 @@ from harmonize.data.normalize import Affine, apply
 from harmonize.data.reader import ArrayReader, Chunks, Span
 from harmonize.data.resample import resample, resampling
 from harmonize.data.stream_table import StreamTable
-from harmonize.store.calibrate import unbuffered
+from harmonize.store.kernels import convert
 from harmonize.store.place import Place
 
-_NOTHING = np.empty((0, 0))
 Located = tuple[np.ndarray, np.ndarray, Sequence[Chunks]]
 """Windows by run and first sample in it, and for each where its decoded chunks are kept."""
 
@@ -98,16 +98,14 @@ class WindowReader:
         stream = self._index.stream[run]
         out = chunks[0].memory.empty((len(run), self._n_channels, self._n_samples), self.dtype)
         if self._alike:
-            views: list[np.ndarray] = [_NOTHING] * len(run)
-            for i, digital in self._digital(run, first, stream, chunks):
-                views[i] = digital
-            self._fill(out, views, stream)
+            self._fill(out, self._digital(run, first, stream, chunks), stream)
             return out
         if self.maps.any_absent:
             out.fill(0)
         low, high = self._bounds(run, first)
         before, behind = np.maximum(-low, 0).tolist(), np.maximum(high - self._index.run_samples[run], 0).tolist()
-        for i, digital in self._digital(run, first, stream, chunks):
+        for i, pieces in self._digital(run, first, stream, chunks):
+            digital = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
             one, plan = self.maps[stream[i]], self._resampling[self._rate_of[stream[i]]]
             if plan is not None:
                 # Repeated at the run's ends: nothing is read across a gap.
@@ -125,9 +123,9 @@ class WindowReader:
 
     def _digital(
         self, run: np.ndarray, first: np.ndarray, stream: np.ndarray, chunks: Sequence[Chunks]
-    ) -> Iterator[tuple[int, np.ndarray]]:
-        """Native samples (channel, time) of each window, of the channels it has and with the filter's margin as far as
-        the run goes: in order of place, so that neighbours find the chunk decoded."""
+    ) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """Native samples (channel, time) of each window by pieces of a chunk, of the channels it has and with the
+        filter's margin as far as the run goes: in order of place, so that neighbours find the chunk decoded."""
         if not self._reader.is_local:
             self.ahead((run, first, chunks))()
         path, start, stop = self._spans(run, first)
@@ -144,31 +142,44 @@ class WindowReader:
             at, stop = begin - number * size, end - number * size
             if stop <= size:  # in one chunk, as a rule
                 chunk = read((0, number)) if mapped else kept((name, (0, number)), read)
-                yield i, chunk[rows, at:stop]
+                yield i, [chunk[rows, at:stop]]
             else:
                 found = [
                     (read((0, n)) if mapped else kept((name, (0, n)), read), a, b)
                     for n, a, b in _pieces(begin, end, size)
                 ]
-                yield i, np.concatenate([chunk[rows, a:b] for chunk, a, b in found], axis=1)
+                yield i, [chunk[rows, a:b] for chunk, a, b in found]
 
-    def _fill(self, out: np.ndarray, views: Sequence[np.ndarray], stream: np.ndarray) -> None:
-        """Windows of which each has all channels, at the rate wanted, all at once: between calls to numpy threads wait
-        for each other, so that two of them gained a tenth where each window was converted and scaled by itself."""
-        np.concatenate(views, out=out.reshape(-1, self._n_samples))
+    def _fill(
+        self, out: np.ndarray, digital: Iterator[tuple[int, list[np.ndarray]]], stream: np.ndarray
+    ) -> None:
+        """Windows of which each has all channels, at the rate wanted, all at once: one call for a batch, in which
+        other threads run."""
+        targets: list[np.ndarray] = []
+        sources: list[np.ndarray] = []
+        windows: list[int] = []
+        for i, pieces in digital:
+            window = out[i]
+            if len(pieces) == 1:
+                targets.append(window)
+            else:
+                ends = list(itertools.accumulate(piece.shape[1] for piece in pieces))
+                targets.extend(window[:, end - piece.shape[1] : end] for piece, end in zip(pieces, ends, strict=True))
+            sources.extend(pieces)
+            windows.extend([i] * len(pieces))
         if self._native:
+            for target, source in zip(targets, sources, strict=True):
+                target[...] = source
             return
-        scale, offset = self.maps.single(stream)
+        of = stream[windows]
+        scale, offset = self.maps.single(of)
         if self._affine is not None:
-            shift, factor = (one[stream][..., None] for one in self._affine)
+            shift, factor = (one[of] for one in self._affine)
             scale, offset = scale * factor, ((0 if offset is None else offset) - shift) * factor
-        with unbuffered():
-            out *= scale
-            if offset is not None:
-                out += offset
+        convert(targets, sources, scale, offset)
         if self.maps.any_missing:
-            for i, one in enumerate(stream.tolist()):
-                self.maps[one].calibration.mark_missing(views[i], out[i])
+            for target, source, one in zip(targets, sources, of.tolist(), strict=True):
+                self.maps[one].calibration.mark_missing(source, target)
 
     def ahead(self, wanted: Located, near: Located | None = None) -> Callable[[], None]:
         """Claim the chunks of windows in an object store, given by run, first sample and where they are kept; what is

@@ -2,26 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import numpy as np
 
+from harmonize.store.kernels import convert
 from harmonize_schemas import ValueTable
-
-Term = np.ndarray | np.floating[Any]
-
-
-@contextmanager
-def unbuffered() -> Iterator[None]:
-    """numpy multiplies rows that are shorter than half its buffer (8,192 items) by a column through that buffer, which
-    takes three times as long. In here, in this thread, the buffer is small."""
-    before = np.setbufsize(512)
-    try:
-        yield
-    finally:
-        np.setbufsize(before)
 
 
 class Calibration:
@@ -36,18 +20,16 @@ class Calibration:
         self.scale, self.offset = scale, offset
         self.missing = None if missing is None or np.isnan(missing).all() else missing
         self._marks: dict[np.dtype, tuple[np.ndarray, np.ndarray | None]] = {}
-        self._single = _term(scale, np.float32), _term(offset, np.float32) if offset.any() else None
-        self._double = _term(scale, np.float64), _term(offset, np.float64) if offset.any() else None
+        self._single, self._double = (
+            (scale.astype(real)[None], offset.astype(real)[None] if offset.any() else None)
+            for real in (np.float32, np.float64)
+        )
 
     def __call__(self, digital: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Values of ``digital`` (channel, time), put into ``out`` where it is given."""
         if out is None:
             out = np.empty(digital.shape, np.float32)
-        with unbuffered():
-            if digital.dtype.itemsize <= 2:
-                _scale(digital, *self._single, out)
-            else:
-                out[...] = _scale(digital, *self._double, np.empty(digital.shape, np.float64))
+        convert([out], [digital], *(self._single if digital.dtype.itemsize <= 2 else self._double))
         self.mark_missing(digital, out)
         return out
 
@@ -79,17 +61,3 @@ def _marks(missing: np.ndarray, dtype: np.dtype) -> tuple[np.ndarray, np.ndarray
         marks = missing.astype(dtype)
     has_one = marks == missing
     return marks[:, None], None if has_one.all() else has_one[:, None]
-
-
-def _term(values: np.ndarray, kind: type[np.floating[Any]]) -> Term:
-    """A column, or one number where all channels have the same: that takes less time."""
-    same = len(values) > 0 and (values == values[0]).all()
-    return kind(values[0]) if same else values.astype(kind)[:, None]
-
-
-def _scale(digital: np.ndarray, scale: Term, offset: Term | None, out: np.ndarray) -> np.ndarray:
-    out[...] = digital  # by itself: numpy converts in small pieces where it multiplies as well
-    out *= scale
-    if offset is not None:
-        out += offset
-    return out

@@ -1,0 +1,68 @@
+"""The loop that every batch goes through: native numbers to float32 values.
+
+Compiled (``_kernels.c``) where a compiler was at hand when the package was installed, else numpy: the same values, bit
+by bit. Between two calls to numpy a thread may have to wait for others, and each call passes over the batch again;
+compiled, a batch is one call and one pass (``python -m benchmarks.streaming kernels`` compares them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+try:
+    from harmonize.store import _kernels
+except ImportError:
+    COMPILED = False
+else:
+    COMPILED = True
+"""Whether ``convert`` is compiled."""
+
+
+def convert(
+    targets: list[np.ndarray],
+    sources: list[np.ndarray],
+    scale: np.ndarray | None = None,
+    offset: np.ndarray | None = None,
+) -> None:
+    """Put ``source * scale + offset`` into each target, float32, from the source in the same place of its list.
+
+    Sources have the shapes of their targets (one to eight axes, any steps, also backwards) and any dtype of the schema.
+    ``scale`` and ``offset`` (None: 1 and 0) are C-contiguous, with a row for each pair: of one number, or of one for
+    each index of the pair's first axis. They are both float32, and so is the arithmetic; or float64, and values are
+    rounded once at the end. Targets must not overlap sources.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where types or shapes are others. Nothing is written then.
+    """
+    (_kernels.convert if COMPILED else reference)(targets, sources, scale, offset)
+
+
+def reference(
+    targets: list[np.ndarray], sources: list[np.ndarray], scale: np.ndarray | None, offset: np.ndarray | None
+) -> None:
+    """``convert`` in numpy."""
+    with _unbuffered():
+        for i, (target, source) in enumerate(zip(targets, sources, strict=True)):
+            values = target if scale is None or scale.dtype == np.float32 else np.empty(source.shape, np.float64)
+            values[...] = source  # by itself: numpy converts in small pieces where it multiplies as well
+            for term, operation in ((scale, np.multiply), (offset, np.add)):
+                if term is not None:
+                    operation(values, term[i].reshape(-1, *[1] * (source.ndim - 1)), out=values)
+            if values is not target:
+                target[...] = values
+
+
+@contextmanager
+def _unbuffered() -> Iterator[None]:
+    """numpy multiplies rows that are shorter than half its buffer (8,192 items) by a column through that buffer, which
+    takes three times as long. In here, in this thread, the buffer is small."""
+    before = np.setbufsize(512)
+    try:
+        yield
+    finally:
+        np.setbufsize(before)

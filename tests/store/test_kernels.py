@@ -1,0 +1,192 @@
+"""The compiled loop beside its reference in numpy, bit by bit."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harmonize.store import kernels
+
+DTYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
+compiled = pytest.mark.skipif(not kernels.COMPILED, reason="harmonize.store._kernels was not compiled: no C compiler")
+Convert = Callable[..., None]
+
+
+@pytest.fixture(params=[pytest.param("compiled", marks=compiled), "reference"])
+def convert(request: pytest.FixtureRequest) -> Convert:
+    return kernels.reference if request.param == "reference" else kernels._kernels.convert
+
+
+def any_numbers(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        values = rng.standard_normal(shape) * 10.0 ** rng.integers(-30, 30, shape)
+        values[rng.random(shape) < 0.1] = rng.choice([np.nan, np.inf, -np.inf, -0.0])
+        return values.astype(kind)
+    info = np.iinfo(kind)
+    values = rng.integers(info.min, info.max, shape, kind, endpoint=True)
+    values[rng.random(shape) < 0.1] = rng.choice(np.array([info.min, info.max], kind))
+    return values
+
+
+@st.composite
+def views(draw: st.DrawFn, whole: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A view of that shape in an array that has twice as many places on each axis: steps of 1, 2, -1, any order."""
+    order = draw(st.permutations(range(len(shape))))
+    steps = [draw(st.sampled_from([1, 2, -1, -2])) for _ in shape]
+    found = whole.reshape([2 * shape[axis] for axis in order])
+    found = found.transpose(np.argsort(order)) if shape else found
+    return found[tuple(slice(None, None, step) for step in steps)][tuple(slice(0, n) for n in shape)]
+
+
+@compiled
+@given(data=st.data(), seed=st.integers(0, 2**32 - 1), real=st.sampled_from([None, "float32", "float64"]))
+def test_compiled_gives_the_bits_of_the_reference(data: st.DataObject, seed: int, real: str | None) -> None:
+    rng = np.random.default_rng(seed)
+    axes = data.draw(st.integers(1, 5))
+    each = data.draw(st.booleans())
+    first = data.draw(st.integers(0, 5))
+    shapes = [
+        (first if each else data.draw(st.integers(0, 5)), *data.draw(st.tuples(*[st.integers(0, 40 // axes)] * (axes - 1))))
+        for _ in range(data.draw(st.integers(0, 4)))
+    ]
+    sources, ours, theirs = [], [], []
+    for shape in shapes:
+        size = 2**axes * int(np.prod(shape))
+        numbers = any_numbers(rng, data.draw(st.sampled_from(DTYPES)), (size,))
+        named = numbers.astype(numbers.dtype.newbyteorder("<"))  # as a store's: it says which order, though it is ours
+        sources.append(data.draw(views(data.draw(st.sampled_from([numbers, named])), shape)))
+        mine = np.full(size, 7, np.float32)
+        drawn = data.draw(views(np.arange(size), shape))  # the same view of both
+        other = mine.copy()
+        for flat, into in ((mine, ours), (other, theirs)):
+            steps = [step // 8 * 4 for step in drawn.strides]
+            into.append(np.ndarray(shape, np.float32, flat, 4 * int(drawn.flat[0]) if drawn.size else 0, steps))
+    terms = (len(shapes), first if each else 1)
+    scale = None if real is None else rng.standard_normal(terms).astype(real)
+    offset = None if real is None or data.draw(st.booleans()) else (1e3 * rng.standard_normal(terms)).astype(real)
+    with np.errstate(all="ignore"):
+        kernels.reference(theirs, sources, scale, offset)
+    kernels._kernels.convert(ours, sources, scale, offset)
+    for one, other in zip(ours, theirs, strict=True):
+        nan = np.isnan(other)  # which NaN it is differs between processors
+        assert (np.isnan(one) == nan).all()
+        assert one[~nan].tobytes() == other[~nan].tobytes()
+
+
+def test_by_hand(convert: Convert) -> None:
+    stored = np.array([[1, -2, 3], [4, 5, -6]], np.int16)
+    out = np.full((2, 4), 9, np.float32)
+    convert([out[:, 1:]], [stored], np.array([[0.5, 2]], np.float32), np.array([[1, -1]], np.float32))
+    assert out.tolist() == [[9, 1.5, 0, 2.5], [9, 7, 9, -13]]
+    convert([out[:, :3]], [stored[:, ::-1]], None, None)
+    assert out.tolist() == [[3, -2, 1, 2.5], [-6, 5, 4, -13]]
+    # 2**24 + 1 has no place in float32; times 2**-24, rounded once, it is the next number after 1.
+    wide = np.array([[2**24 + 1]], np.int32)
+    convert([out[:1, :1]], [wide], np.array([[2.0**-23]], np.float64), np.array([[-2.0]], np.float64))
+    assert out[0, 0] == np.float32(2.0**-23)
+
+
+def test_sources_may_lie_at_any_byte_and_be_read_only(convert: Convert) -> None:
+    raw = b"\0" + np.arange(100, dtype="<i2").tobytes()
+    source = np.frombuffer(raw, "<i2", offset=1, count=100)
+    assert not source.flags.aligned
+    out = np.empty(100, np.float32)
+    convert([out], [source], np.full((1, 1), 2, np.float32), None)
+    assert (out == 2 * np.arange(100)).all()
+
+
+TWO = np.zeros((2, 3), np.int16)
+OUT = np.zeros((2, 3), np.float32)
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("targets", "sources", "scale", "offset", "error"),
+    [
+        ([OUT], [], None, None, ValueError),
+        ([OUT], [TWO[:, :2]], None, None, ValueError),
+        ([OUT], [TWO[0]], None, None, ValueError),
+        ([np.zeros((), np.float32)], [np.zeros((), np.int16)], None, None, ValueError),
+        ([np.zeros([1] * 9, np.float32)], [np.zeros([1] * 9, np.int16)], None, None, ValueError),
+        ([OUT.astype(float)], [TWO], None, None, TypeError),
+        ([OUT], [TWO.astype(">i2")], None, None, TypeError),
+        ([OUT], [TWO.astype(complex)], None, None, TypeError),
+        ([OUT], [TWO.astype(np.float16)], None, None, TypeError),
+        ([OUT], ["words"], None, None, TypeError),
+        ([OUT], [TWO], np.ones((1, 1), int), None, TypeError),
+        ([OUT], [TWO], np.ones(1, np.float32), None, ValueError),
+        ([OUT], [TWO], np.ones((2, 1), np.float32), None, ValueError),
+        ([OUT], [TWO], np.ones((1, 3), np.float32), None, ValueError),
+        ([OUT], [TWO], np.ones((1, 4), np.float32)[:, ::2], None, ValueError),
+        ([OUT], [TWO], np.ones((1, 1), np.float32), np.ones((1, 1)), TypeError),
+        ([OUT], [TWO], np.ones((1, 1), np.float32), np.ones((1, 2), np.float32), ValueError),
+        ([OUT], [TWO], None, np.ones((1, 1), np.float32), ValueError),
+        ((OUT,), [TWO], None, None, TypeError),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    targets: list[np.ndarray], sources: list[np.ndarray], scale: np.ndarray | None, offset: np.ndarray | None,
+    error: type[Exception],
+) -> None:  # fmt: skip
+    good, one = np.zeros((2, 3), np.float32), np.ones((2, 3), np.int16)
+    if isinstance(targets, list):
+        targets, sources = [good, *targets], [one, *sources]
+        scale, offset = (
+            np.concatenate([term[:1], term]) if isinstance(term, np.ndarray) and term.flags.c_contiguous else term
+            for term in (scale, offset)
+        )
+    with pytest.raises(error):
+        kernels._kernels.convert(targets, sources, scale, offset)
+    assert not good.any()
+
+
+@compiled
+def test_a_target_that_is_read_only_is_refused() -> None:
+    out = np.zeros((2, 3), np.float32)
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="read-only|not writable"):
+        kernels._kernels.convert([out], [TWO], None, None)
+
+
+@compiled
+def test_nothing_is_kept_of_what_it_was_given() -> None:
+    import sys
+
+    source, out, scale = TWO.copy(), OUT.copy(), np.ones((1, 1), np.float32)
+    before = [sys.getrefcount(one) for one in (source, out, scale)]
+    for _ in range(100):
+        kernels._kernels.convert([out], [source], scale, scale)
+        with pytest.raises(ValueError, match="shape"):
+            kernels._kernels.convert([out], [source[:1]], scale, scale)
+    assert [sys.getrefcount(one) for one in (source, out, scale)] == before
+
+
+@compiled
+def test_other_threads_run_meanwhile() -> None:
+    source, out = np.zeros((1, 2**24), np.int16), np.empty((1, 2**24), np.float32)
+    counted, stop = [0], threading.Event()
+
+    def count() -> None:
+        while not stop.is_set():
+            counted[0] += 1
+            time.sleep(0)
+
+    thread = threading.Thread(target=count)
+    thread.start()
+    try:
+        while not counted[0]:
+            time.sleep(0.001)
+        before = counted[0]
+        kernels._kernels.convert([out] * 10, [source] * 10, None, None)
+        during = counted[0] - before
+    finally:
+        stop.set()
+        thread.join()
+    assert during > 100
