@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from harmonize.store.calibrate import look_up
+from harmonize.store.kernels import convert
 from harmonize.store.sharded import ShardedArray
 from harmonize_schemas import Image
 
@@ -54,11 +55,14 @@ def read_boxes(
     array: ShardedArray,
     regions: Sequence[Region],
     into: Sequence[np.ndarray],
+    scale: np.floating[Any] | None = None,
+    offset: np.floating[Any] | None = None,
     padding: tuple[int, int] | None = None,
     known: Sequence[np.ndarray] = (),
     read: ReadChunks | None = None,
 ) -> None:
-    """Copy the stored values of boxes into arrays of their shapes (cast to their dtypes; views may be flipped).
+    """Put the stored values of boxes, times ``scale`` plus ``offset`` (as ``store.kernels.convert``), into float32
+    arrays of their shapes; or, as they are stored, into arrays of other types. Views may be flipped.
 
     Where ``padding`` is given, its lowest and highest value, ``known`` (bool, of the same shapes) becomes False at
     stored values of that range.
@@ -67,12 +71,32 @@ def read_boxes(
     """
     plan = pieces(regions, array.chunk)
     indices = list(plan)
+    targets: list[np.ndarray] = []
+    sources: list[np.ndarray] = []
     for index, chunk in zip(indices, (read or array.read_chunks)(indices), strict=True):
         for box, inside, outside in plan[index]:
             part = chunk[inside]
-            into[box][outside] = part  # np.copyto takes a third longer
+            targets.append(into[box][outside])
+            sources.append(part)
             if padding is not None:
                 _outside(part, *padding, out=known[box][outside])
+        if not array.is_mapped or index == indices[-1]:  # a mapped chunk takes no memory: all of them at once
+            _put(targets, sources, scale, offset)
+            targets, sources = [], []
+
+
+def _put(
+    targets: list[np.ndarray],
+    sources: list[np.ndarray],
+    scale: np.floating[Any] | None,
+    offset: np.floating[Any] | None,
+) -> None:
+    if targets[0].dtype == np.float32:
+        terms = [None if one is None else np.full((len(targets), 1), one) for one in (scale, offset)]
+        convert(targets, sources, *terms)
+        return
+    for target, source in zip(targets, sources, strict=True):
+        target[...] = source
 
 
 def _outside(stored: np.ndarray, low: int, high: int, out: np.ndarray) -> None:
@@ -99,14 +123,22 @@ def read_values(
     ``store.calibrate``), else float64.
     """
     stored = np.dtype(image.dtype)
-    identity = set(image.slopes) == {1.0} and set(image.intercepts) == {0.0}
-    wide = image.value_table is not None or (not identity and stored.itemsize > 2)
-    raw = [np.empty(one.shape, np.float64) for one in values] if wide else values
-    read_boxes(array, regions, raw, image.padding, known, read)
+    alike = len({*zip(image.slopes, image.intercepts, strict=True)}) == 1
+    identity = alike and (image.slopes[0], image.intercepts[0]) == (1.0, 0.0)
+    real = np.float64 if stored.itemsize > 2 else np.float32
+    if image.value_table is None and (alike or real is np.float32):
+        slope, intercept = (
+            (real(image.slopes[0]), real(image.intercepts[0])) if alike and not identity else (None, None)
+        )
+        read_boxes(array, regions, values, slope, intercept, image.padding, known, read)
+        raw = values
+    else:
+        raw = [np.empty(one.shape, np.float64) for one in values]
+        read_boxes(array, regions, raw, None, None, image.padding, known, read)
     for region, box, out, there in zip(regions, raw, values, known, strict=True):
-        if not identity:
+        if not alike:
             _scale(box, image, region)
-        if wide:
+        if box is not out:
             out[...] = box if image.value_table is None else look_up(image.value_table, box)
         if image.padding is None and stored.kind != "f":
             there[...] = True
@@ -120,11 +152,7 @@ def read_values(
 
 
 def _scale(box: np.ndarray, image: Image, region: Region) -> None:
-    """In place: box * slope + intercept, of each plane where planes have their own."""
+    """In place: box * slope + intercept, where each plane has its own."""
     for column, operation in ((image.slopes, np.multiply), (image.intercepts, np.add)):
-        factors = np.array(column, box.dtype)
-        if len(factors) > 1:
-            planes = factors.reshape(image.shape[:-2])
-            factors = planes[np.ix_(*region[:-2])][..., None, None]
-        if np.any(factors != (operation is np.multiply)):
-            operation(box, factors, out=box)
+        planes = np.array(column, box.dtype).reshape(image.shape[:-2])
+        operation(box, planes[np.ix_(*region[:-2])][..., None, None], out=box)

@@ -205,7 +205,7 @@ class PatchDataset(BatchDataset):
         x, y, z = self._extent[:3].tolist()
         # As stored: time, channel, z, y, x.
         shape = (len(numbers), self.frames, _sizes(self._images[0])["c"], z, y, x)
-        image, mask = room(shape, torch.float32), room(shape, torch.bool)
+        image, mask = (room(shape, dtype, chunks[0].memory) for dtype in (torch.float32, torch.bool))
         images, masks = image.numpy(), mask.numpy()
 
         together: dict[tuple[int, int], list[int]] = {}

@@ -150,9 +150,7 @@ class WindowReader:
                 ]
                 yield i, [chunk[rows, a:b] for chunk, a, b in found]
 
-    def _fill(
-        self, out: np.ndarray, digital: Iterator[tuple[int, list[np.ndarray]]], stream: np.ndarray
-    ) -> None:
+    def _fill(self, out: np.ndarray, digital: Iterator[tuple[int, list[np.ndarray]]], stream: np.ndarray) -> None:
         """Windows of which each has all channels, at the rate wanted, all at once: one call for a batch, in which
         other threads run."""
         targets: list[np.ndarray] = []

@@ -85,6 +85,7 @@ CASES = {
     "a range of padding of floats": (image_of((2, *SHAPE), "float32", padding_value=-50, padding_limit=50), 4),
     "table": (image_of((2, *SHAPE), value_table=ValueTable(first=-9, values=(5, 3, 65535)), padding_value=3), 4),
     "uint8": (image_of((2, *SHAPE), "uint8", slopes=(0.5,)), 1),
+    "int32, a pair for each plane": (image_of((2, *SHAPE), "int32", slopes=SLOPES, intercepts=SLOPES[::-1]), 1),
     "int32, more digits than float32 has": (image_of((2, *SHAPE), "int32", slopes=(0.5,), intercepts=(-1e9,)), 1),
     "float32": (image_of((2, *SHAPE), "float32"), 1),
     "float64, padding": (image_of((2, *SHAPE), "float64", slopes=(3.0,), padding_value=2), 4),

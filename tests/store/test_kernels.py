@@ -53,7 +53,10 @@ def test_compiled_gives_the_bits_of_the_reference(data: st.DataObject, seed: int
     each = data.draw(st.booleans())
     first = data.draw(st.integers(0, 5))
     shapes = [
-        (first if each else data.draw(st.integers(0, 5)), *data.draw(st.tuples(*[st.integers(0, 40 // axes)] * (axes - 1))))
+        (
+            first if each else data.draw(st.integers(0, 5)),
+            *data.draw(st.tuples(*[st.integers(0, 40 // axes)] * (axes - 1))),
+        )
         for _ in range(data.draw(st.integers(0, 4)))
     ]
     sources, ours, theirs = [], [], []
@@ -151,7 +154,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
 def test_a_target_that_is_read_only_is_refused() -> None:
     out = np.zeros((2, 3), np.float32)
     out.flags.writeable = False
-    with pytest.raises(ValueError, match="read-only|not writable"):
+    with pytest.raises(ValueError, match="read-only"):
         kernels._kernels.convert([out], [TWO], None, None)
 
 
