@@ -23,6 +23,7 @@ from benchmarks.synthetic import CHANNELS, RATE_HZ, eeg_store, site_of
 from benchmarks.timing import alternating_s, one_thread, row
 from harmonize.data import WindowDataset, WindowStream
 from harmonize.data.order import BlockOrder, fit
+from harmonize.store import kernels
 
 ROUNDS, BATCH = 5, 64
 RECORDINGS, SECONDS, WINDOW_S = 160, 600, 10
@@ -35,6 +36,15 @@ def drained(batches: Iterable[Any], hold: int = 0) -> None:
     held: deque[Any] = deque(maxlen=hold)
     for batch in batches:
         held.append(batch)
+
+
+def by_numpy(stream: WindowStream) -> None:
+    """All batches of a stream, with numpy in place of the compiled loop."""
+    before, kernels.COMPILED = kernels.COMPILED, False
+    try:
+        drained(stream)
+    finally:
+        kernels.COMPILED = before
 
 
 class Gather:
@@ -77,6 +87,7 @@ def windows(folder: Path) -> list[str]:
         for threads in (0, 1, 2):
             stream = WindowStream(store, WINDOW_S, BATCH, threads=threads, prefetch=2)
             works[f"{codec} {threads}"] = lambda stream=stream: drained(stream)
+            works[f"{codec} {threads} numpy"] = lambda stream=stream: by_numpy(stream)
     native = WindowStream(stores["lz4"], WINDOW_S, BATCH, threads=0, dtype=None)
     works["native"] = lambda: drained(native)
     found = alternating_s(works, ROUNDS)
@@ -92,6 +103,9 @@ def windows(folder: Path) -> list[str]:
         add(f"the same, one thread reads ahead, {name}", f"{codec} 1", dropped, kept)
         add(f"the same, two threads, {name}", f"{codec} 2", dropped, kept)
         rows.append(row(f"two threads, {name}", n, found[f"{codec} 2"], "one thread", found[f"{codec} 1"], "windows"))
+        for threads in (0, 1, 2) if kernels.COMPILED else ():
+            what, ours = f"compiled loop, {name}, {threads or 'no'} thread(s) beside", f"{codec} {threads}"
+            rows.append(row(what, n, found[ours], "the loop in numpy", found[f"{ours} numpy"], "windows"))
     add("`WindowStream(dtype=None)`: native integers, default codec, no thread beside", "native", dropped)
     theirs = mds_windows_s(folder / "flat", shape)
     for threads in (0, 1):
@@ -129,23 +143,26 @@ def waiting(store: Path) -> list[str]:
         # Pools are small beside a corpus, and so they are to be here: else all decoding is at the epoch's beginning.
         stream = WindowStream(store, WINDOW_S, BATCH, threads=threads, memory=2**27)
         drained(stream)  # the first epoch asks the system for its memory
-        share = statistics.median(_waited(stream, step_s) for _ in range(3))
+        waits = [_waits(stream, step_s) for _ in range(ROUNDS)]
+        whole, first = (statistics.median(column) for column in zip(*waits, strict=True))
         rows.append(
             f"| a training step of {1e3 * step_s:.1f} ms, as long as one thread takes for a batch: share of time "
-            f"that it waits, {threads} thread(s) reading | {share:.1%} | | | |"
+            f"that it waits, {threads} thread(s) reading | {whole:.1%}, {first:.1%} of it before the first batch of an "
+            f"epoch of {len(stream) * step_s:.1f} s | | | |"
         )
     return rows
 
 
-def _waited(stream: WindowStream, step_s: float) -> float:
-    """Share of an epoch in which a training step that sleeps (a GPU works) has no batch."""
-    waited, start = 0.0, time.perf_counter()
+def _waits(stream: WindowStream, step_s: float) -> tuple[float, float]:
+    """Shares of an epoch in which a training step that sleeps (a GPU works) has no batch, and not the first one."""
+    waits, start = [], time.perf_counter()
     batches = iter(stream)
     while True:
         asked = time.perf_counter()
         if next(batches, None) is None:
-            return waited / (time.perf_counter() - start)
-        waited += time.perf_counter() - asked
+            length = time.perf_counter() - start
+            return sum(waits) / length, waits[0] / length
+        waits.append(time.perf_counter() - asked)
         time.sleep(step_s)
 
 

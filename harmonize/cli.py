@@ -49,7 +49,10 @@ err = Console(stderr=True)
 
 def _print_version(asked: bool) -> None:
     if asked:
-        out.print(f"harmonize {version('harmonize-biomed')}", highlight=False)
+        from harmonize.store.kernels import COMPILED
+
+        slower = "" if COMPILED else " (not compiled, as there was no C compiler: batches are made more slowly)"
+        out.print(f"harmonize {version('harmonize-biomed')}{slower}", highlight=False)
         raise typer.Exit
 
 

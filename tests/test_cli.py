@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import harmonize as hz
 from harmonize.cli import app
 from harmonize.report.demo_cohort import _ecg, _edf
+from harmonize.store import kernels
 from harmonize_schemas import Recording
 
 run = CliRunner()
@@ -79,9 +80,12 @@ def test_ls_and_show(folder) -> None:
     assert "0 rows" in run.invoke(app, ["ls", str(store), "--failures"]).output
 
 
-def test_the_version_is_that_of_the_package() -> None:
+def test_the_version_is_that_of_the_package(monkeypatch) -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    monkeypatch.setattr(kernels, "COMPILED", True)
     assert run.invoke(app, ["--version"]).stdout == f"harmonize {project['version']}\n"
+    monkeypatch.setattr(kernels, "COMPILED", False)
+    assert "not compiled" in run.invoke(app, ["--version"]).stdout
 
 
 def test_schema_prints_and_writes(tmp_path) -> None:

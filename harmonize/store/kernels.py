@@ -2,7 +2,7 @@
 
 Compiled (``_kernels.c``) where a compiler was at hand when the package was installed, else numpy: the same values, bit
 by bit. Between two calls to numpy a thread may have to wait for others, and each call passes over the batch again;
-compiled, a batch is one call and one pass (``python -m benchmarks.streaming kernels`` compares them).
+compiled, a batch is one call and one pass (``python -m benchmarks.streaming`` compares them).
 """
 
 from __future__ import annotations
