@@ -1,12 +1,13 @@
-/* Numbers of many arrays into others, converted and scaled on the way, without Python's lock.
+/* The loops that all samples go through, without Python's lock.
 
-   kernels.py says what `convert` does and holds the reference in numpy, which tests/store/test_kernels.py compares with
-   this. Nothing but the stable ABI of Python 3.11 is used. Compiled without contraction (hatch_build.py): a product and
+   kernels.py says what `convert` and `moments` do and holds their references in numpy, which tests/store/test_kernels.py
+   compares with these. Nothing but the stable ABI of Python 3.11 is used. Compiled without contraction (hatch_build.py): a product and
    a sum are rounded each, as numpy does. */
 
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -239,7 +240,86 @@ static PyObject *convert(PyObject *module, PyObject *args) {
     return result;
 }
 
+/* A stretch of whole numbers of up to 16 bits: its extremes, its sum and its sum of squares, exact. Sums of 8,192 are
+   held in 32 bits, which are twice as many at a time. */
+#define MOMENTS(NAME, TYPE)                                                                                            \
+    EACH_PROCESSOR static void NAME(const char *from, Size n, double *low, double *high, int64_t *sum,                 \
+                                    int64_t *squares) {                                                                \
+        int32_t least = INT32_MAX, most = INT32_MIN;                                                                   \
+        for (Size begin = 0; begin < n; begin += 8192) {                                                               \
+            const Size end = n - begin < 8192 ? n : begin + 8192;                                                      \
+            int32_t total = 0;                                                                                         \
+            int64_t square = 0;                                                                                        \
+            for (Size i = begin; i < end; i++) {                                                                       \
+                TYPE stored;                                                                                           \
+                memcpy(&stored, from + i * (Size)sizeof stored, sizeof stored);                                        \
+                const int32_t x = stored;                                                                              \
+                least = x < least ? x : least;                                                                         \
+                most = x > most ? x : most;                                                                            \
+                total += x;                                                                                            \
+                square += (uint32_t)x * (uint32_t)x;                                                                   \
+            }                                                                                                          \
+            *sum += total, *squares += square;                                                                         \
+        }                                                                                                              \
+        *low = least < *low ? least : *low;                                                                            \
+        *high = most > *high ? most : *high;                                                                           \
+    }
+
+MOMENTS(int8_moments, int8_t)
+MOMENTS(uint8_moments, uint8_t)
+MOMENTS(int16_moments, int16_t)
+MOMENTS(uint16_moments, uint16_t)
+
+typedef void (*Moments)(const char *from, Size n, double *low, double *high, int64_t *sum, int64_t *squares);
+
+static void sum_up(const Py_buffer *from, Moments one, double *out) {
+    const Size channels = from->shape[0], windows = from->shape[1], n = from->shape[2];
+    for (Size c = 0; c < channels; c++) {
+        double low = INFINITY, high = -INFINITY;
+        int64_t sum = 0, squares = 0;
+        for (Size w = 0; w < windows; w++)
+            one((const char *)from->buf + c * from->strides[0] + w * from->strides[1], n, &low, &high, &sum, &squares);
+        out[c] = low, out[channels + c] = high;
+        out[2 * channels + c] = (double)sum, out[3 * channels + c] = (double)squares;
+    }
+}
+
+static PyObject *moments(PyObject *module, PyObject *args) {
+    PyObject *samples, *found, *result = NULL;
+    Py_buffer from = {0}, out = {0};
+    Moments one = NULL;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "OO", &samples, &found) || PyObject_GetBuffer(samples, &from, PyBUF_RECORDS_RO) < 0)
+        return NULL;
+    if (PyObject_GetBuffer(found, &out, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE | PyBUF_FORMAT) < 0) {
+        PyBuffer_Release(&from);
+        return NULL;
+    }
+    switch (code_of(&from)) {
+    case 'b': one = int8_moments; break;
+    case 'B': one = uint8_moments; break;
+    case 'h': one = int16_moments; break;
+    case 'H': one = uint16_moments; break;
+    }
+    if (one == NULL || code_of(&out) != 'd')
+        refuse(PyExc_TypeError, "samples are whole numbers of up to 16 bits, and what is found float64");
+    else if (from.ndim != 3 || (from.shape[2] > 1 && from.strides[2] != from.itemsize) || out.ndim != 2 ||
+             out.shape[0] != 4 || out.shape[1] != from.shape[0])
+        refuse(PyExc_ValueError, "samples are (channel, window, time), side by side in time, and what is found (4, channel)");
+    else if (from.len / from.itemsize > INT32_MAX)
+        refuse(PyExc_ValueError, "so many squares may be more than a sum can hold");
+    else {
+        Py_BEGIN_ALLOW_THREADS
+        sum_up(&from, one, out.buf);
+        Py_END_ALLOW_THREADS
+        result = Py_NewRef(Py_None);
+    }
+    PyBuffer_Release(&from), PyBuffer_Release(&out);
+    return result;
+}
+
 static PyMethodDef METHODS[] = {
+    {"moments", moments, METH_VARARGS, "moments(samples, found): see harmonize.store.kernels."},
     {"convert", convert, METH_VARARGS, "convert(targets, sources, scale, offset): see harmonize.store.kernels."},
     {NULL, NULL, 0, NULL},
 };

@@ -1,8 +1,8 @@
-"""The loop that every batch goes through: native numbers to float32 values.
+"""The loops that all samples go through: native numbers to float32 values, and what statistics are made of.
 
 Compiled (``_kernels.c``) where a compiler was at hand when the package was installed, else numpy: the same values, bit
 by bit. Between two calls to numpy a thread may have to wait for others, and each call passes over the batch again;
-compiled, a batch is one call and one pass (``python -m benchmarks.streaming`` compares them).
+compiled, a batch is one call and one pass, and so are statistics (``python -m benchmarks.streaming`` compares them).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ except ImportError:
     COMPILED = False
 else:
     COMPILED = True
-"""Whether ``convert`` is compiled."""
+"""Whether they are compiled."""
 
 
 def convert(
@@ -55,6 +55,26 @@ def reference(
                     operation(values, term[i].reshape(-1, *[1] * (source.ndim - 1)), out=values)
             if values is not target:
                 target[...] = values
+
+
+def moments(samples: np.ndarray) -> np.ndarray:
+    """float64 (4, channel): the least, the greatest, the sum and the sum of squares of whole numbers of up to 16 bits
+    (channel, window, time), exact.
+
+    The samples of a window lie side by side. There is at least one, and there are fewer than 2**31.
+    """
+    if not COMPILED:
+        return reference_moments(samples)
+    found = np.empty((4, len(samples)))
+    _kernels.moments(samples, found)
+    return found
+
+
+def reference_moments(samples: np.ndarray) -> np.ndarray:
+    """``moments`` in numpy."""
+    values = samples.astype(np.float64)
+    sums = np.einsum("cwt->c", values), np.einsum("cwt,cwt->c", values, values)  # not BLAS: it has threads of its own
+    return np.stack([samples.min(axis=(1, 2)), samples.max(axis=(1, 2)), *sums])
 
 
 @contextmanager

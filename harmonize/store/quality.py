@@ -14,6 +14,7 @@ from math import isfinite
 
 import numpy as np
 
+from harmonize.store.kernels import moments
 from harmonize_schemas import SignalStream
 
 MIN_WINDOW = 10
@@ -95,11 +96,17 @@ class StreamStatistics:
         """Windows (channel, window, time); a window shorter than the others is the end of a segment."""
         if windows.size == 0:
             return
-        low, high = windows.min(axis=(1, 2)).astype(np.float64), windows.max(axis=(1, 2)).astype(np.float64)
+        sums = None
+        if self._wide:
+            low, high = windows.min(axis=(1, 2)).astype(np.float64), windows.max(axis=(1, 2)).astype(np.float64)
+        else:
+            low, high, *sums = moments(windows)
         absent = self._absent(windows, low, high)
-        values = windows.astype(np.float64)
+        values = windows  # whole numbers that are all there are looked at as they are
         n_present: np.ndarray | int = windows.shape[1] * windows.shape[2]
         clean = None
+        if sums is None or absent is not None:
+            values, sums = windows.astype(np.float64), None
         if absent is not None:
             values[absent] = np.nan
             clean = np.logical_not(absent.any(axis=2))
@@ -109,7 +116,11 @@ class StreamStatistics:
         np.fmax(self._max, high, out=self._max)
         self._present += n_present
         self._count_rails(values, (low <= self._low) | (high >= self._high))
-        self._add_moments(values, absent is not None)
+        if sums is None:
+            self._add_moments(values, absent is not None)
+        else:
+            self._sum += sums[0]
+            self._squares += sums[1]
         if windows.shape[2] == self._window:
             unchanging = _unchanging(windows)
             self._judged += windows.shape[1] if clean is None else clean.sum(axis=1)
@@ -135,7 +146,8 @@ class StreamStatistics:
             self._outside[channel] += np.count_nonzero((values[channel] < bottom) | (values[channel] > top))
 
     def _add_moments(self, values: np.ndarray, with_nan: bool) -> None:
-        """Sums of whole numbers, exact, for up to 16 bits; else of differences from each channel's first sample."""
+        """Sums of whole numbers, exact, for up to 16 bits, as ``moments`` has them where all are there; else of
+        differences from each channel's first sample."""
         if self._wide:
             if self._pivot is None:
                 self._pivot = np.nan_to_num(values[:, 0, 0])
@@ -150,7 +162,7 @@ class StreamStatistics:
         first = -self._windows % self._every
         if self._basis is None or first >= values.shape[1]:
             return
-        chosen = values[:, first :: self._every]
+        chosen = values[:, first :: self._every].astype(np.float64)
         if clean is not None:
             chosen = np.where(clean[:, first :: self._every, None], chosen, 0.0)
         chosen = chosen.swapaxes(0, 1)
