@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from math import ceil
 
@@ -174,13 +174,17 @@ def decoder_of(syntax: UID) -> Decoder:
 def libraries(transfer_syntax: str) -> dict[str, str]:
     """Versions of what decodes a transfer syntax."""
     names = ["pydicom", *({*PLUGINS.get(UID(transfer_syntax), ())})]
-    found: dict[str, str] = {}
-    for name in sorted(names):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {name: _installed(name) for name in sorted(names)}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+@cache
+def _installed(name: str) -> str | None:
+    """The version of a package, looked up once: it is asked for with every series."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def drop_unused_bits(values: np.ndarray, bits_stored: int) -> np.ndarray:

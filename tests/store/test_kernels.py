@@ -151,6 +151,49 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
 
 
 @compiled
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dtype=st.sampled_from(["int8", "uint8", "int16", "uint16"]),
+    shape=st.tuples(st.integers(0, 3), st.integers(1, 3), st.sampled_from([1, 2, 31, 8191, 8192, 8193, 20_000])),
+    spare=st.integers(0, 2),
+)
+def test_moments_are_those_of_the_reference(seed: int, dtype: str, shape: tuple[int, int, int], spare: int) -> None:
+    wide = any_numbers(np.random.default_rng(seed), dtype, (shape[0], shape[1] + spare, shape[2] + spare))
+    samples = wide[:, spare:, spare:]
+    np.testing.assert_array_equal(kernels.moments(samples), kernels.reference_moments(samples))
+
+
+@pytest.mark.parametrize("by", [pytest.param("compiled", marks=compiled), "numpy"])
+def test_moments_by_hand(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "COMPILED", by == "compiled")
+    samples = np.array([[[1, -2, 3], [4, 5, -6]], [[7, 7, 7], [7, 7, 7]]], np.int16)
+    assert kernels.moments(samples).tolist() == [[-6, 7], [5, 7], [5, 42], [91, 294]]
+    # Sums that 32 bits do not hold, and squares that float64 holds to the last one.
+    extreme = np.full((1, 2, 100_000), -32768, np.int16)
+    assert kernels.moments(extreme)[2:, 0].tolist() == [-32768 * 200_000, 2**30 * 200_000]
+    assert kernels.moments(np.full((1, 1, 100_000), 65535, np.uint16))[3, 0] == 65535**2 * 100_000
+
+
+@compiled
+@pytest.mark.parametrize(
+    ("samples", "found", "error"),
+    [
+        (np.zeros((1, 2, 3), np.int32), np.zeros((4, 1)), TypeError),
+        (np.zeros((1, 2, 3), ">i2"), np.zeros((4, 1)), TypeError),
+        (np.zeros((1, 2, 3), np.int16), np.zeros((4, 1), np.float32), TypeError),
+        (np.zeros((2, 3), np.int16), np.zeros((4, 2)), ValueError),
+        (np.zeros((1, 2, 6), np.int16)[..., ::2], np.zeros((4, 1)), ValueError),
+        (np.zeros((1, 2, 3), np.int16), np.zeros((4, 2)), ValueError),
+        (np.zeros((1, 2, 3), np.int16), np.zeros((3, 1)), ValueError),
+        (np.broadcast_to(np.int16(0), (1, 2**31, 1)), np.zeros((4, 1)), ValueError),
+    ],
+)
+def test_moments_refuse_what_they_are_not_for(samples: np.ndarray, found: np.ndarray, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        kernels._kernels.moments(samples, found)
+
+
+@compiled
 def test_a_target_that_is_read_only_is_refused() -> None:
     out = np.zeros((2, 3), np.float32)
     out.flags.writeable = False
