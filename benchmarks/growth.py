@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,9 +20,11 @@ import numpy as np
 import harmonize as hz
 from benchmarks.timing import peak_mb
 from harmonize.ingest import ProjectKey
+from harmonize.store import catalog
 
 CHILD = [sys.executable, "-m", "benchmarks.growth", "--row"]
 """A process for each row, so that memory is its own."""
+SIZES = (1_000, 10_000, 100_000)
 KEY = ProjectKey(b"benchmark" * 4)
 T = TypeVar("T")
 
@@ -56,6 +58,15 @@ def row(n: int) -> str:
     with tempfile.TemporaryDirectory(dir=place if place.is_dir() else None) as folder:
         source, root = Path(folder) / "in", Path(folder) / "s.zarr"
         write_records(source, n)
+        commits: list[float] = []
+        commit = catalog.commit
+
+        def counted(place: Path, batch: catalog.Batch) -> int:
+            seconds, version = timed(lambda: commit(place, batch))
+            commits.append(seconds)
+            return version
+
+        catalog.commit = counted
         first, outcome = timed(lambda: hz.convert(source, root, key=KEY))
         if outcome.converted != n:
             raise RuntimeError(f"{outcome.converted} of {n} records converted")
@@ -66,14 +77,17 @@ def row(n: int) -> str:
         files = [path for path in root.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files) / 1e6
     converted, rerun = f"{first:.1f} s ({n / first:,.0f}/s)", f"{again:.2f} s"
-    return f"| {n:,} | {converted} | {rerun} | {opened:.2f} s | {len(files):,} | {size:,.0f} MB | {peak_mb():,} MB |"
+    written = f"{len(commits)}, {sum(commits):.1f} s, the last {commits[-1]:.2f} s"
+    stored = f"{len(files):,} | {size:,.0f} MB | {peak_mb():,} MB"
+    return f"| {n:,} | {converted} | {written} | {rerun} | {opened:.2f} s | {stored} |"
 
 
-def rows(sizes: list[int]) -> list[str]:
+def rows(sizes: Sequence[int] = SIZES) -> list[str]:
     """The table."""
     return [
-        "| recordings | first run | second run, nothing to do | opening, with streams | files | store | peak memory |",
-        "|---|---|---|---|---|---|---|",
+        "| recordings | first run | commits | second run, nothing to do | opening, with streams | files | store "
+        "| peak memory |",
+        "|---|---|---|---|---|---|---|---|",
         *(subprocess.run([*CHILD, str(size)], capture_output=True, check=True, text=True).stdout for size in sizes),
     ]
 
@@ -82,4 +96,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--row"]:
         print(row(int(sys.argv[2])), end="")
     else:
-        print("\n".join(rows([int(size) for size in sys.argv[1:]] or [1_000, 10_000, 100_000])))
+        print("\n".join(rows([int(size) for size in sys.argv[1:]] or SIZES)))
