@@ -16,14 +16,10 @@ RATES = "| what | ours | reference | reference's rate | ratio |\n|---|---|---|--
 FIRST = ("streaming", "views", "patches", "edf_read", "wfdb_read", "convert_ecg", "convert_edf", "object_store")
 """Modules whose ``rows`` are rates beside a reference."""
 OTHERS: tuple[tuple[str, str, str, str], ...] = (
+    ("What bounds batches: where the time of one thread goes", "bounds", "rows()", ""),
     ("How mixed batches of a stream are", "streaming", "mixing_rows()", ""),
     ("Opening a store and indexing its windows", "opening", "rows([100_000, 1_000_000])", ""),
-    (
-        "How the cost of converting grows (small WFDB records, one process)",
-        "growth",
-        "rows()",
-        "",
-    ),
+    ("How the cost of converting grows (small WFDB records, one process)", "growth", "rows()", ""),
     (
         "Memory of a process that converts one huge file",
         "memory",

@@ -31,9 +31,10 @@ def taps(axis: GridAxis, start: int, count: int, size: int, interpolation: Inter
     interpolation; coarser ones a mean over what lies between their voxels, so that nothing aliases (as Pillow's
     BILINEAR and torch's ``interpolate(antialias=True)`` do). Beyond the last voxel's centre its value holds.
     """
-    at = axis.positions(start, count)
     if axis.exact:
-        return Taps(range(round(at[0]), round(at[-1]) + 1), None)
+        low, high = sorted(round(axis.first + axis.step * place) for place in (start, start + count - 1))
+        return Taps(range(low, high + 1), None)
+    at = axis.positions(start, count)
     if interpolation == "nearest":
         nearest = np.clip(np.floor(at + 0.5).astype(np.int64), 0, size - 1)
         wanted = range(int(nearest[0]), int(nearest[-1]) + 1)

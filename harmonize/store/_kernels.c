@@ -22,52 +22,57 @@
 typedef Py_ssize_t Size;
 typedef float float32;
 typedef double float64;
-typedef void (*Row)(char *to, Size to_step, const char *from, Size from_step, Size n, double scale, double offset);
+/* The two innermost axes of an array: their sizes, and their steps in the target and in the source. */
+typedef struct {
+    Size rows, n, to_rows, to_step, from_rows, from_step;
+} Plane;
+typedef void (*Fill)(char *to, const char *from, const Plane *plane, double scale, double offset);
 
-/* A row of n numbers. They may lie at any byte: memcpy is how C reads such a number, and costs nothing. Where they lie
+/* Rows of n numbers. They may lie at any byte: memcpy is how C reads such a number, and costs nothing. Where they lie
    side by side they have a loop of their own, so that it becomes vector instructions. */
-#define ROW(NAME, TYPE, REAL, VALUE)                                                                                   \
-    EACH_PROCESSOR static void NAME(char *to, Size to_step, const char *from, Size from_step, Size n, double scale,    \
-                                    double offset) {                                                                   \
+#define FILL(NAME, TYPE, REAL, VALUE)                                                                                  \
+    EACH_PROCESSOR static void NAME(char *to, const char *from, const Plane *plane, double scale, double offset) {     \
         const REAL s = (REAL)scale, o = (REAL)offset;                                                                  \
-        const Size size = sizeof(TYPE), out_size = sizeof(float);                                                      \
+        const Size size = sizeof(TYPE), out_size = sizeof(float), n = plane->n;                                        \
+        const Size to_step = plane->to_step, from_step = plane->from_step;                                             \
         TYPE stored;                                                                                                   \
         float value;                                                                                                   \
         (void)s, (void)o;                                                                                              \
-        if (to_step == out_size && from_step == size) {                                                                \
-            for (Size i = 0; i < n; i++) {                                                                             \
-                memcpy(&stored, from + i * size, sizeof stored);                                                       \
-                const REAL x = (REAL)stored;                                                                           \
-                value = (float)(VALUE);                                                                                \
-                memcpy(to + i * out_size, &value, sizeof value);                                                       \
-            }                                                                                                          \
-            return;                                                                                                    \
-        }                                                                                                              \
-        for (Size i = 0; i < n; i++) {                                                                                 \
-            memcpy(&stored, from + i * from_step, sizeof stored);                                                      \
-            const REAL x = (REAL)stored;                                                                               \
-            value = (float)(VALUE);                                                                                    \
-            memcpy(to + i * to_step, &value, sizeof value);                                                            \
+        for (Size row = 0; row < plane->rows; row++, to += plane->to_rows, from += plane->from_rows) {                 \
+            if (to_step == out_size && from_step == size)                                                              \
+                for (Size i = 0; i < n; i++) {                                                                         \
+                    memcpy(&stored, from + i * size, sizeof stored);                                                   \
+                    const REAL x = (REAL)stored;                                                                       \
+                    value = (float)(VALUE);                                                                            \
+                    memcpy(to + i * out_size, &value, sizeof value);                                                   \
+                }                                                                                                      \
+            else                                                                                                       \
+                for (Size i = 0; i < n; i++) {                                                                         \
+                    memcpy(&stored, from + i * from_step, sizeof stored);                                              \
+                    const REAL x = (REAL)stored;                                                                       \
+                    value = (float)(VALUE);                                                                            \
+                    memcpy(to + i * to_step, &value, sizeof value);                                                    \
+                }                                                                                                      \
         }                                                                                                              \
     }
 
-#define ROWS(TYPE)                                                                                                     \
-    ROW(TYPE##_plain, TYPE, float, x)                                                                                  \
-    ROW(TYPE##_single, TYPE, float, x *s)                                                                              \
-    ROW(TYPE##_single_moved, TYPE, float, x *s + o)                                                                    \
-    ROW(TYPE##_double, TYPE, double, x *s)                                                                             \
-    ROW(TYPE##_double_moved, TYPE, double, x *s + o)
+#define FILLS(TYPE)                                                                                                    \
+    FILL(TYPE##_plain, TYPE, float, x)                                                                                 \
+    FILL(TYPE##_single, TYPE, float, x *s)                                                                             \
+    FILL(TYPE##_single_moved, TYPE, float, x *s + o)                                                                   \
+    FILL(TYPE##_double, TYPE, double, x *s)                                                                            \
+    FILL(TYPE##_double_moved, TYPE, double, x *s + o)
 
-ROWS(int8_t)
-ROWS(uint8_t)
-ROWS(int16_t)
-ROWS(uint16_t)
-ROWS(int32_t)
-ROWS(uint32_t)
-ROWS(int64_t)
-ROWS(uint64_t)
-ROWS(float32)
-ROWS(float64)
+FILLS(int8_t)
+FILLS(uint8_t)
+FILLS(int16_t)
+FILLS(uint16_t)
+FILLS(int32_t)
+FILLS(uint32_t)
+FILLS(int64_t)
+FILLS(uint64_t)
+FILLS(float32)
+FILLS(float64)
 
 enum { PLAIN, SINGLE, SINGLE_MOVED, DOUBLE, DOUBLE_MOVED, KINDS };
 #define ENTRY(CODE, TYPE)                                                                                              \
@@ -77,7 +82,7 @@ enum { PLAIN, SINGLE, SINGLE_MOVED, DOUBLE, DOUBLE_MOVED, KINDS };
 static const struct {
     char code;
     Size size;
-    Row rows[KINDS];
+    Fill fills[KINDS];
 } TYPES[] = {
     ENTRY('b', int8_t),  ENTRY('B', uint8_t), ENTRY('h', int16_t),  ENTRY('H', uint16_t), ENTRY('i', int32_t),
     ENTRY('l', int32_t), ENTRY('l', int64_t), ENTRY('q', int64_t),  ENTRY('I', uint32_t), ENTRY('L', uint32_t),
@@ -87,7 +92,7 @@ static const struct {
 /* A target and its source; axes from the outermost to the innermost. */
 typedef struct {
     Py_buffer to, from;
-    Row row;
+    Fill fill;
     Size shape[MAX_AXES], to_steps[MAX_AXES], from_steps[MAX_AXES];
 } Pair;
 
@@ -157,8 +162,8 @@ static int open_pair(Pair *pair, PyObject *target, PyObject *source, const Terms
         return refuse(PyExc_ValueError, "a source has the axes of its target, one to eight");
     for (size_t i = 0; i < sizeof TYPES / sizeof *TYPES; i++)
         if (TYPES[i].code == code_of(from) && TYPES[i].size == from->itemsize)
-            pair->row = TYPES[i].rows[kind];
-    if (pair->row == NULL)
+            pair->fill = TYPES[i].fills[kind];
+    if (pair->fill == NULL)
         return refuse(PyExc_TypeError, "a source is of no type that is known");
     for (int i = 0; i < axes; i++) {
         if (to->shape[i] != from->shape[i])
@@ -179,11 +184,19 @@ static double term(const Py_buffer *terms, char code, Size i) {
     return code == 'f' ? (double)((const float *)terms->buf)[i] : ((const double *)terms->buf)[i];
 }
 
+/* All that lies behind the first `axis` axes. */
 static void fill(const Pair *pair, int axis, char *to, const char *from, double scale, double offset) {
-    const int axes = pair->to.ndim;
-    if (axis >= axes - 1) { /* beyond the last one: a single number */
-        const Size n = axis < axes ? pair->shape[axis] : 1;
-        pair->row(to, pair->to_steps[axes - 1], from, pair->from_steps[axes - 1], n, scale, offset);
+    const int left = pair->to.ndim - axis, last = pair->to.ndim - 1;
+    if (left <= 2) {
+        const Plane plane = {
+            .rows = left == 2 ? pair->shape[last - 1] : 1,
+            .n = left >= 1 ? pair->shape[last] : 1,
+            .to_rows = left == 2 ? pair->to_steps[last - 1] : 0,
+            .to_step = pair->to_steps[last],
+            .from_rows = left == 2 ? pair->from_steps[last - 1] : 0,
+            .from_step = pair->from_steps[last],
+        };
+        pair->fill(to, from, &plane, scale, offset);
         return;
     }
     for (Size i = 0; i < pair->shape[axis]; i++)
