@@ -1,6 +1,6 @@
-"""``python -m benchmarks.bounds``: what bounds the rows of ``streaming`` and ``patches``: where the time of a batch goes.
+"""``python -m benchmarks.bounds``: what bounds the rows of ``streaming`` and ``patches``: where a batch's time goes.
 
-One thread, no thread beside. ``decoding`` is Blosc, ``converting`` the compiled loop (or numpy), ``the rest`` is Python:
+One thread, no thread beside. ``decoding`` is Blosc, ``converting`` the compiled loop (or numpy), ``the rest`` Python:
 planning, finding chunks, tensors. Beside the rate at which the loop reads and writes: that of copying memory.
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,18 @@ import numpy as np
 
 from benchmarks.patches import BATCH, EDGE, t1_store, volumes
 from benchmarks.streaming import BATCH as WINDOWS
-from benchmarks.streaming import Gather, drained
-from benchmarks.synthetic import RATE_HZ, eeg_store
+from benchmarks.streaming import drained
+from benchmarks.synthetic import eeg_store
 from benchmarks.timing import median_s, one_thread
 from harmonize.data import PatchDataset, WindowDataset, WindowStream, boxes, window_reader
+from harmonize.data.batch import BatchDataset
+from harmonize.store.shards import Codec
 
-HEAD = (
-    "| what | an item | decoding | converting | the rest | converting | copying memory |\n|---|---|---|---|---|---|---|"
-)
+HEAD = [
+    "| what | an item | decoding | converting | the rest | converting | copying memory |",
+    "|---|---|---|---|---|---|---|",
+]
+CODECS: tuple[tuple[Codec, str], ...] = (("none", "uncompressed"), ("lz4", "default codec"))
 ROUNDS = 3
 PLACES: tuple[tuple[Any, str], ...] = (
     (numcodecs.blosc, "decompress"),
@@ -90,34 +95,39 @@ def copying_gb_s() -> float:
     return 2 * one.nbytes / median_s(lambda: np.copyto(other, one), 5) / 1e9
 
 
+def drawn(data: BatchDataset, batches: Sequence[Sequence[int]]) -> None:
+    """Batches of a map-style data set."""
+    drained(data.__getitems__(batch) for batch in batches)
+
+
+def in_batches(numbers: np.ndarray, size: int) -> list[list[int]]:
+    """Numbers, so many at a time."""
+    return [numbers[at : at + size].tolist() for at in range(0, len(numbers), size)]
+
+
 def rows() -> list[str]:
     """The table."""
     one_thread()
-    copying = copying_gb_s()
-    found = HEAD.splitlines()
+    copying, rng = copying_gb_s(), np.random.default_rng(0)
+    found = [*HEAD]
     with tempfile.TemporaryDirectory() as folder:
-        for codec, name in (("none", "uncompressed"), ("lz4", "default codec")):
-            store, samples = eeg_store(Path(folder) / f"{codec}.zarr", codec, 160, 600)  # type: ignore[arg-type]
+        for codec, name in CODECS:
+            store, _ = eeg_store(Path(folder) / f"{codec}.zarr", codec, 160, 600)
             stream = WindowStream(store, 10, WINDOWS, threads=0)
-            found.append(row(f"`WindowStream`, {name}", lambda s=stream: drained(s), len(stream.data), copying))  # type: ignore[misc]
-        data, gather = WindowDataset(Path(folder) / "none.zarr", 10), Gather(samples, 10 * RATE_HZ)
-        drawn = gather.batches()
-        work = lambda: drained(data.__getitems__(batch) for batch in drawn)  # noqa: E731
-        found.append(row("`WindowDataset`, random, uncompressed", work, len(data), copying))
-        del samples, gather
-        store, _ = eeg_store(Path(folder) / "ecg.zarr", "none", 4_000, 10, 12, 500)
-        ecgs = WindowDataset(store, 10.0)
-        order = np.random.default_rng(0).permutation(len(ecgs))
-        work = lambda: drained(ecgs.__getitems__(order[i : i + 64].tolist()) for i in range(0, len(order), 64))  # noqa: E731
-        found.append(row("`WindowDataset`, whole records of ECGs, uncompressed", work, len(ecgs), copying))
+            found.append(row(f"`WindowStream`, {name}", partial(drained, stream), len(stream.data), copying))
+        ecgs, _ = eeg_store(Path(folder) / "ecg.zarr", "none", 4_000, 10, 12, 500)
+        for what, place in (("", Path(folder) / "none.zarr"), (", whole records of ECGs", ecgs)):
+            data = WindowDataset(place, 10)
+            batches = in_batches(rng.permutation(len(data)), WINDOWS)
+            name = f"`WindowDataset`{what}, random, uncompressed"
+            found.append(row(name, partial(drawn, data, batches), len(data), copying))
     with tempfile.TemporaryDirectory() as folder:
         voxels = volumes()
-        for codec, name in (("none", "uncompressed"), ("lz4", "default codec")):
-            store = t1_store(Path(folder) / f"{codec}.zarr", codec, voxels)  # type: ignore[arg-type]
+        for codec, name in CODECS:
+            store = t1_store(Path(folder) / f"{codec}.zarr", codec, voxels)
             patches = PatchDataset(store, patch=(EDGE,) * 3, sampling="random", per_image=8)
-            numbers = np.random.default_rng(0).permutation(len(patches))
-            batches = [numbers[i : i + BATCH] for i in range(0, len(numbers), BATCH)]
-            work = lambda p=patches, b=batches: drained(p.__getitems__(one) for one in b)  # type: ignore[misc] # noqa: E731
+            batches = in_batches(rng.permutation(len(patches)), BATCH)
+            work = partial(drawn, patches, batches)
             found.append(row(f"`PatchDataset`, {EDGE}^3, random, {name}", work, len(patches), copying))
     return found
 
