@@ -1,10 +1,9 @@
 """``python -m benchmarks.convert_edf``: converting an EDF, all steps included, beside reading and Blosc-encoding it.
 
 One core for all (the process is bound to one), file in the page cache; medians of runs taken in turns. A third work
-does what no conversion can leave out. What the engine
-keeps of files between runs (their SHA-256) is dropped before each. Then two workers beside one, over several files,
-with the start of the processes; files and store are in memory (/dev/shm) where there is such a place, so that the
-disk's caches are not what is measured.
+does what no conversion can leave out. What the engine keeps of files between runs (their SHA-256) is dropped before
+each. Then two workers beside one, over several files, with the start of the processes; files and store are in memory
+(/dev/shm) where there is such a place, so that the disk's caches are not what is measured.
 """
 
 from __future__ import annotations

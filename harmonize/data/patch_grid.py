@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -19,6 +20,7 @@ DRIFT_VOXELS = 1e-3
 """An axis whose spacing is the one asked for, to within so many voxels over its length, is left as it is."""
 
 Spacing = Sequence[float | None]
+V = TypeVar("V", float, np.ndarray)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,13 @@ class GridAxis:
         """Its voxels are stored ones."""
         return abs(self.step) == 1
 
+    def index(self, voxel: V) -> V:
+        """The stored index of a voxel, or of each."""
+        return self.first + self.step * voxel
+
     def positions(self, start: int, count: int) -> np.ndarray:
         """Stored indices (count,) of voxels from ``start`` on, in ascending order."""
-        at = self.first + self.step * np.arange(start, start + count)
+        at = self.index(np.arange(start, start + count))
         return at if self.step > 0 else at[::-1]
 
 

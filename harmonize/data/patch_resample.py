@@ -32,7 +32,7 @@ def taps(axis: GridAxis, start: int, count: int, size: int, interpolation: Inter
     BILINEAR and torch's ``interpolate(antialias=True)`` do). Beyond the last voxel's centre its value holds.
     """
     if axis.exact:
-        low, high = sorted(round(axis.first + axis.step * place) for place in (start, start + count - 1))
+        low, high = sorted(round(axis.index(voxel)) for voxel in (start, start + count - 1))
         return Taps(range(low, high + 1), None)
     at = axis.positions(start, count)
     if interpolation == "nearest":

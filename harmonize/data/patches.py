@@ -13,6 +13,7 @@ import torch
 
 from harmonize.data.batch import BatchDataset, Placement, Sample
 from harmonize.data.boxes import ReadChunks, read_values
+from harmonize.data.buffers import Fresh
 from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import Codes, select, with_labels
 from harmonize.data.foreground import Foreground
@@ -205,7 +206,8 @@ class PatchDataset(BatchDataset):
         x, y, z = self._extent[:3].tolist()
         # As stored: time, channel, z, y, x.
         shape = (len(numbers), self.frames, _sizes(self._images[0])["c"], z, y, x)
-        image, mask = (room(shape, dtype, chunks[0].memory) for dtype in (torch.float32, torch.bool))
+        memory = chunks[0].memory if chunks else Fresh()
+        image, mask = (room(shape, dtype, memory) for dtype in (torch.float32, torch.bool))
         images, masks = image.numpy(), mask.numpy()
 
         together: dict[tuple[int, int], list[int]] = {}

@@ -28,31 +28,28 @@ typedef struct {
 } Plane;
 typedef void (*Fill)(char *to, const char *from, const Plane *plane, double scale, double offset);
 
-/* Rows of n numbers. They may lie at any byte: memcpy is how C reads such a number, and costs nothing. Where they lie
-   side by side they have a loop of their own, so that it becomes vector instructions. */
+/* A row of n numbers. They may lie at any byte: memcpy is how C reads such a number, and costs nothing. */
+#define ROW(TYPE, REAL, VALUE, TO_STEP, FROM_STEP)                                                                     \
+    for (Size i = 0; i < n; i++) {                                                                                     \
+        TYPE stored;                                                                                                   \
+        memcpy(&stored, from + i * (FROM_STEP), sizeof stored);                                                        \
+        const REAL x = (REAL)stored;                                                                                   \
+        const float value = (float)(VALUE);                                                                            \
+        memcpy(to + i * (TO_STEP), &value, sizeof value);                                                              \
+    }
+
+/* Rows of numbers. The steps of those that lie side by side are known here, so that they become vector instructions. */
 #define FILL(NAME, TYPE, REAL, VALUE)                                                                                  \
     EACH_PROCESSOR static void NAME(char *to, const char *from, const Plane *plane, double scale, double offset) {     \
         const REAL s = (REAL)scale, o = (REAL)offset;                                                                  \
         const Size size = sizeof(TYPE), out_size = sizeof(float), n = plane->n;                                        \
         const Size to_step = plane->to_step, from_step = plane->from_step;                                             \
-        TYPE stored;                                                                                                   \
-        float value;                                                                                                   \
         (void)s, (void)o;                                                                                              \
         for (Size row = 0; row < plane->rows; row++, to += plane->to_rows, from += plane->from_rows) {                 \
             if (to_step == out_size && from_step == size)                                                              \
-                for (Size i = 0; i < n; i++) {                                                                         \
-                    memcpy(&stored, from + i * size, sizeof stored);                                                   \
-                    const REAL x = (REAL)stored;                                                                       \
-                    value = (float)(VALUE);                                                                            \
-                    memcpy(to + i * out_size, &value, sizeof value);                                                   \
-                }                                                                                                      \
+                ROW(TYPE, REAL, VALUE, out_size, size)                                                                 \
             else                                                                                                       \
-                for (Size i = 0; i < n; i++) {                                                                         \
-                    memcpy(&stored, from + i * from_step, sizeof stored);                                              \
-                    const REAL x = (REAL)stored;                                                                       \
-                    value = (float)(VALUE);                                                                            \
-                    memcpy(to + i * to_step, &value, sizeof value);                                                    \
-                }                                                                                                      \
+                ROW(TYPE, REAL, VALUE, to_step, from_step)                                                             \
         }                                                                                                              \
     }
 

@@ -59,12 +59,12 @@ def reference(
 
 def moments(samples: np.ndarray) -> np.ndarray:
     """float64 (4, channel): the least, the greatest, the sum and the sum of squares of whole numbers of up to 16 bits
-    (channel, window, time), exact.
-
-    The samples of a window lie side by side. There is at least one, and there are fewer than 2**31.
+    (channel, window, time), exact. There is at least one sample, and there are fewer than 2**31.
     """
     if not COMPILED:
         return reference_moments(samples)
+    if samples.strides[2] != samples.itemsize or not samples.dtype.isnative:  # not as the loop takes them
+        samples = np.ascontiguousarray(samples, samples.dtype.newbyteorder("="))
     found = np.empty((4, len(samples)))
     _kernels.moments(samples, found)
     return found

@@ -96,17 +96,17 @@ class StreamStatistics:
         """Windows (channel, window, time); a window shorter than the others is the end of a segment."""
         if windows.size == 0:
             return
-        sums = None
-        if self._wide:
+        exact = None if self._wide else moments(windows)
+        if exact is None:
             low, high = windows.min(axis=(1, 2)).astype(np.float64), windows.max(axis=(1, 2)).astype(np.float64)
         else:
-            low, high, *sums = moments(windows)
+            low, high = exact[:2]
         absent = self._absent(windows, low, high)
-        values = windows  # whole numbers that are all there are looked at as they are
+        if absent is not None:
+            exact = None  # of all samples, also those that are missing
+        values = windows.astype(np.float64) if exact is None else windows
         n_present: np.ndarray | int = windows.shape[1] * windows.shape[2]
         clean = None
-        if sums is None or absent is not None:
-            values, sums = windows.astype(np.float64), None
         if absent is not None:
             values[absent] = np.nan
             clean = np.logical_not(absent.any(axis=2))
@@ -116,11 +116,11 @@ class StreamStatistics:
         np.fmax(self._max, high, out=self._max)
         self._present += n_present
         self._count_rails(values, (low <= self._low) | (high >= self._high))
-        if sums is None:
+        if exact is None:
             self._add_moments(values, absent is not None)
         else:
-            self._sum += sums[0]
-            self._squares += sums[1]
+            self._sum += exact[2]
+            self._squares += exact[3]
         if windows.shape[2] == self._window:
             unchanging = _unchanging(windows)
             self._judged += windows.shape[1] if clean is None else clean.sum(axis=1)

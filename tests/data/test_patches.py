@@ -59,6 +59,10 @@ def test_a_patch_knows_where_it_is_in_the_world(store) -> None:
     assert np.isnan(PatchDataset(store, where="modality = 'mr'")[0]["affine"].numpy()).all()
 
 
+def test_no_patches_are_an_empty_batch(store) -> None:
+    assert len(PatchDataset(store, patch=(4, 5, 6)).__getitems__([])) == 0
+
+
 def test_codes_batches_and_refusals(store, tmp_path) -> None:
     ds = PatchDataset(store, patch=(8, 8, 8), stride=(4, 4, 4))
     batch = ds.collate(ds.__getitems__([0, len(ds) - 1]))

@@ -90,7 +90,7 @@ def test_by_hand(convert: Convert) -> None:
     assert out.tolist() == [[9, 1.5, 0, 2.5], [9, 7, 9, -13]]
     convert([out[:, :3]], [stored[:, ::-1]], None, None)
     assert out.tolist() == [[3, -2, 1, 2.5], [-6, 5, 4, -13]]
-    # 2**24 + 1 has no place in float32; times 2**-24, rounded once, it is the next number after 1.
+    # 2**24 + 1 has no place in float32: where it were rounded before the end, nothing would be left here.
     wide = np.array([[2**24 + 1]], np.int32)
     convert([out[:1, :1]], [wide], np.array([[2.0**-23]], np.float64), np.array([[-2.0]], np.float64))
     assert out[0, 0] == np.float32(2.0**-23)
@@ -161,6 +161,16 @@ def test_moments_are_those_of_the_reference(seed: int, dtype: str, shape: tuple[
     wide = any_numbers(np.random.default_rng(seed), dtype, (shape[0], shape[1] + spare, shape[2] + spare))
     samples = wide[:, spare:, spare:]
     np.testing.assert_array_equal(kernels.moments(samples), kernels.reference_moments(samples))
+
+
+@pytest.mark.parametrize("order", ["<i2", ">i2"])
+def test_moments_of_samples_that_lie_in_any_way(order: str) -> None:
+    """A converter may give a transposed view, or numbers as they are in a big-endian file."""
+    samples = np.arange(-12, 12, dtype=order).reshape(4, 6).T.reshape(6, 2, 2)
+    assert samples.strides[2] != samples.itemsize
+    found = kernels.moments(samples)
+    assert found[:, 0].tolist() == [-12, 6, -12, 144 + 36 + 0 + 36]
+    np.testing.assert_array_equal(found, kernels.reference_moments(samples))
 
 
 @pytest.mark.parametrize("by", [pytest.param("compiled", marks=compiled), "numpy"])
