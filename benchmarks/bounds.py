@@ -18,18 +18,16 @@ import numpy as np
 
 from benchmarks.patches import BATCH, EDGE, t1_store, volumes
 from benchmarks.streaming import BATCH as WINDOWS
-from benchmarks.streaming import drained
+from benchmarks.streaming import CODECS, drained
 from benchmarks.synthetic import eeg_store
 from benchmarks.timing import median_s, one_thread
 from harmonize.data import PatchDataset, WindowDataset, WindowStream, boxes, window_reader
 from harmonize.data.batch import BatchDataset
-from harmonize.store.shards import Codec
 
 HEAD = [
     "| what | an item | decoding | converting | the rest | converting | copying memory |",
     "|---|---|---|---|---|---|---|",
 ]
-CODECS: tuple[tuple[Codec, str], ...] = (("none", "uncompressed"), ("lz4", "default codec"))
 ROUNDS = 3
 PLACES: tuple[tuple[Any, str], ...] = (
     (numcodecs.blosc, "decompress"),

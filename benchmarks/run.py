@@ -13,10 +13,14 @@ import sys
 from pathlib import Path
 
 RATES = "| what | ours | reference | reference's rate | ratio |\n|---|---|---|---|---|"
-FIRST = ("streaming", "views", "patches", "edf_read", "wfdb_read", "convert_ecg", "convert_edf", "object_store")
+FIRST = (
+    "streaming", "scaling", "waiting", "views", "patches", "edf_read", "wfdb_read", "convert_ecg", "convert_edf",
+    "object_store",
+)  # fmt: skip
 """Modules whose ``rows`` are rates beside a reference."""
 OTHERS: tuple[tuple[str, str, str, str], ...] = (
     ("What bounds batches: where the time of one thread goes", "bounds", "rows()", ""),
+    ("What bounds conversions: where the time of one process goes", "convert_bounds", "rows()", ""),
     ("How mixed batches of a stream are", "streaming", "mixing_rows()", ""),
     ("Opening a store and indexing its windows", "opening", "rows([100_000, 1_000_000])", ""),
     ("How the cost of converting grows (small WFDB records, one process)", "growth", "rows()", ""),
@@ -31,6 +35,7 @@ OTHERS: tuple[tuple[str, str, str, str], ...] = (
     ("What `scan` says beside what a run then took", "outlook", "rows()", ""),
     ("Bytes in the store of a native byte, by codec (real data)", "sizes", "rows()", ""),
     ("Ways to shuffle before compressing: size, rate of decoding (real data)", "codecs", "rows()", ""),
+    ("Runs that are killed, clusters and job arrays", "harnesses", "rows()", ""),
 )
 """What a section is about, its module, what is called there, and the head of its table where the module has none."""
 

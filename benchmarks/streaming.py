@@ -8,10 +8,8 @@ Every batch is looked at by nobody: what is measured is making it. Readers are t
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import tempfile
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,10 +22,12 @@ from benchmarks.timing import alternating_s, one_thread, row
 from harmonize.data import WindowDataset, WindowStream
 from harmonize.data.order import BlockOrder, fit
 from harmonize.store import kernels
+from harmonize.store.shards import Codec
 
 ROUNDS, BATCH = 5, 64
 RECORDINGS, SECONDS, WINDOW_S = 160, 600, 10
 """1 GB of samples."""
+CODECS: tuple[tuple[Codec, str], ...] = (("none", "uncompressed"), ("lz4", "default codec"))
 MDS = Path(".venv/mds/bin/python")
 
 
@@ -72,7 +72,7 @@ class Gather:
 def windows(folder: Path) -> list[str]:
     """10 s windows of 20 channels at 256 Hz, int16."""
     stores = {}
-    for codec in ("none", "lz4"):
+    for codec, _ in CODECS:
         stores[codec], samples = eeg_store(folder / f"{codec}.zarr", codec, RECORDINGS, SECONDS)
     samples.tofile(folder / "flat")
     shape = samples.shape
@@ -98,11 +98,10 @@ def windows(folder: Path) -> list[str]:
 
     dropped, kept = held
     add("`WindowDataset`, random, uncompressed, one thread", "random", dropped)
-    for codec, name in (("none", "uncompressed"), ("lz4", "default codec")):
+    for codec, name in CODECS:
         add(f"`WindowStream`, shuffled, {name}, no thread beside", f"{codec} 0", dropped)
         add(f"the same, one thread reads ahead, {name}", f"{codec} 1", dropped, kept)
         add(f"the same, two threads, {name}", f"{codec} 2", dropped, kept)
-        rows.append(row(f"two threads, {name}", n, found[f"{codec} 2"], "one thread", found[f"{codec} 1"], "windows"))
         for threads in (0, 1, 2) if kernels.COMPILED else ():
             what, ours = f"compiled loop, {name}, {threads or 'no'} thread(s) beside", f"{codec} {threads}"
             rows.append(row(what, n, found[ours], "the loop in numpy", found[f"{ours} numpy"], "windows"))
@@ -115,7 +114,6 @@ def windows(folder: Path) -> list[str]:
         else:
             name = "MosaicML MDS, the same windows uncompressed, torchvision a stand-in"
             rows.append(row(what, n, found[f"lz4 {threads}"], name, n / theirs, "windows"))
-    rows += waiting(stores["lz4"])
     return rows
 
 
@@ -127,43 +125,6 @@ def mds_windows_s(flat: Path, shape: tuple[int, ...]) -> float | None:
     numbers = map(str, (*shape, WINDOW_S * RATE_HZ, BATCH, ROUNDS))
     run = subprocess.run([MDS, script, flat, *numbers], check=True, capture_output=True, text=True)
     return float(run.stdout.split()[0])
-
-
-def waiting(store: Path) -> list[str]:
-    """How long training waits where a step takes as long as a batch takes to make; and the first batch."""
-    first_s = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        next(iter(WindowStream(store, WINDOW_S, BATCH)))
-        first_s.append(time.perf_counter() - start)
-    plain = WindowStream(store, WINDOW_S, BATCH, threads=0, memory=2**27)
-    step_s = alternating_s({"": lambda: drained(plain)}, 3)[""] / len(plain)
-    rows = [f"| opening the store to the first batch of a shuffled stream | {statistics.median(first_s):.2f} s | | | |"]
-    for threads in (1, 2):
-        # Pools are small beside a corpus, and so they are to be here: else all decoding is at the epoch's beginning.
-        stream = WindowStream(store, WINDOW_S, BATCH, threads=threads, memory=2**27)
-        drained(stream)  # the first epoch asks the system for its memory
-        waits = [_waits(stream, step_s) for _ in range(ROUNDS)]
-        whole, first = (statistics.median(column) for column in zip(*waits, strict=True))
-        rows.append(
-            f"| a training step of {1e3 * step_s:.1f} ms, as long as one thread takes for a batch: share of time "
-            f"that it waits, {threads} thread(s) reading | {whole:.1%}, {first:.1%} of it before the first batch of an "
-            f"epoch of {len(stream) * step_s:.1f} s | | | |"
-        )
-    return rows
-
-
-def _waits(stream: WindowStream, step_s: float) -> tuple[float, float]:
-    """Shares of an epoch in which a training step that sleeps (a GPU works) has no batch, and not the first one."""
-    waits, start = [], time.perf_counter()
-    batches = iter(stream)
-    while True:
-        asked = time.perf_counter()
-        if next(batches, None) is None:
-            length = time.perf_counter() - start
-            return sum(waits) / length, waits[0] / length
-        waits.append(time.perf_counter() - asked)
-        time.sleep(step_s)
 
 
 def records(folder: Path) -> list[str]:
