@@ -20,7 +20,7 @@ from benchmarks.patches import BATCH, EDGE, t1_store, volumes
 from benchmarks.streaming import BATCH as WINDOWS
 from benchmarks.streaming import CODECS, drained
 from benchmarks.synthetic import eeg_store
-from benchmarks.timing import median_s, one_thread
+from benchmarks.timing import median_s, one_thread, replaced
 from harmonize.data import PatchDataset, WindowDataset, WindowStream, boxes, window_reader
 from harmonize.data.batch import BatchDataset
 
@@ -69,17 +69,12 @@ class Clock:
 def row(what: str, work: Callable[[], None], n: int, copying: float) -> str:
     """A row for ``work``, which makes ``n`` items."""
     work()
-    clock, real = Clock(), [getattr(module, name) for module, name in PLACES]
-    for (module, name), one in zip(PLACES, real, strict=True):
-        setattr(module, name, getattr(clock, name)(one))
-    try:
+    clock = Clock()
+    with replaced((module, name, getattr(clock, name)) for module, name in PLACES):
         start = time.perf_counter()
         for _ in range(ROUNDS):
             work()
         whole = time.perf_counter() - start
-    finally:
-        for (module, name), one in zip(PLACES, real, strict=True):
-            setattr(module, name, one)
     decoding, converting = clock.decoding / whole, clock.converting / whole
     shares = f"{decoding:.0%} | {converting:.0%} | {1 - decoding - converting:.0%}"
     rate = clock.bytes / clock.converting / 1e9

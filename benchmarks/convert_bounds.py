@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import wraps
+from functools import partial, wraps
 from importlib import import_module
 from inspect import isgeneratorfunction
 from pathlib import Path
@@ -23,6 +23,7 @@ import numcodecs.blosc
 import harmonize as hz
 from benchmarks.convert_ecg import COPIES, DATA, KEY
 from benchmarks.convert_edf import HOURS, write_eeg
+from benchmarks.timing import replaced
 from harmonize.ingest import pending, scan, write
 from harmonize.ingest.packed import PackedDraft
 from harmonize.store.content import ChannelHashes
@@ -91,17 +92,11 @@ def row(what: str, work: Callable[[], None], n: int) -> str:
     """A row for ``work``, which converts ``n`` sources."""
     work()
     clock = Clock()
-    real = [(owner, name, stage, getattr(owner, name)) for stage, places in STAGES.items() for owner, name in places]
-    for owner, name, stage, one in real:
-        setattr(owner, name, clock.timed(stage, one))
-    try:
+    with replaced((*place, partial(clock.timed, stage)) for stage, places in STAGES.items() for place in places):
         start = time.perf_counter()
         for _ in range(ROUNDS):
             work()
         whole = time.perf_counter() - start
-    finally:
-        for owner, name, _, one in real:
-            setattr(owner, name, one)
     if absent := STAGES.keys() - clock.seconds.keys():
         raise RuntimeError(f"nothing was seen of {absent}")
     shares = [clock.seconds[stage] / whole for stage in STAGES]

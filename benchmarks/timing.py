@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 BLOCK_BYTES = 384 * 1024
 """Blocks that converters are asked for, as ``harmonize.ingest.write`` does."""
@@ -35,6 +37,19 @@ def alternating_s(works: dict[str, Callable[[], object]], rounds: int) -> dict[s
 def median_s(work: Callable[[], object], rounds: int) -> float:
     """Median seconds of several runs after one to warm up."""
     return alternating_s({"": work}, rounds)[""]
+
+
+@contextmanager
+def replaced(stand_ins: Iterable[tuple[Any, str, Callable[[Any], Any]]]) -> Iterator[None]:
+    """Attributes of objects (owner, name), as long as this is, each by what is made of it."""
+    real = [(owner, name, getattr(owner, name), made) for owner, name, made in stand_ins]
+    for owner, name, one, made in real:
+        setattr(owner, name, made(one))
+    try:
+        yield
+    finally:
+        for owner, name, one, _ in real:
+            setattr(owner, name, one)
 
 
 def peak_mb() -> int:
