@@ -181,13 +181,15 @@ def test_an_interrupted_run_leaves_the_store_as_it_was(folder, tmp_path, how) ->
     write_cohort(tmp_path / "cohort")
     # The commit never comes: the child stops right before it, all parts written.
     script = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
         "import harmonize as hz\n"
         "from harmonize.ingest import ProjectKey\n"
         "from harmonize.store import catalog\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs are deaf to it
         "def wait(*_):\n"
         "    print('written', flush=True)\n"
-        "    time.sleep(60)\n"
+        "    for _ in range(600):\n"  # not one long sleep: a signal just before it would be seen after it
+        "        time.sleep(0.1)\n"
         "catalog.commit = wait\n"
         f"hz.convert({str(tmp_path / 'cohort')!r}, {str(root)!r}, dataset='d', key=ProjectKey(b't' * 32))\n"
     )
