@@ -14,7 +14,7 @@ import numcodecs.blosc as blosc
 import numpy as np
 import pyedflib
 
-from benchmarks.timing import alternating_s
+from benchmarks.timing import alternating_s, blosc_alone
 from harmonize.store.geometry import CHUNK_BYTES, IMAGE_CHUNK
 from harmonize.store.shards import LEVELS
 
@@ -55,11 +55,8 @@ def real() -> Iterator[tuple[str, list[np.ndarray]]]:
 
 def rows() -> list[str]:
     """The table: for each kind of data and codec, size and rate with each way of shuffling."""
-    threads, blosc.use_threads = blosc.use_threads, False
-    try:
+    with blosc_alone():
         return _rows()
-    finally:
-        blosc.use_threads = threads
 
 
 def _rows() -> list[str]:

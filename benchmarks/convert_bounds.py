@@ -6,7 +6,6 @@ what none of them does.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -23,7 +22,7 @@ import numcodecs.blosc
 import harmonize as hz
 from benchmarks.convert_ecg import COPIES, DATA, KEY
 from benchmarks.convert_edf import HOURS, write_eeg
-from benchmarks.timing import replaced
+from benchmarks.timing import MEMORY, one_core, replaced
 from harmonize.ingest import pending, scan, write
 from harmonize.ingest.packed import PackedDraft
 from harmonize.store.content import ChannelHashes
@@ -107,9 +106,7 @@ def row(what: str, work: Callable[[], None], n: int) -> str:
 def rows() -> list[str]:
     """The table."""
     found = [f"| what | each | {' | '.join(STAGES)} | the rest |", "|---" * (len(STAGES) + 3) + "|"]
-    cores, threads = os.sched_getaffinity(0), numcodecs.blosc.use_threads
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         eeg, ecg = Path(folder) / "eeg", Path(folder) / "ecg"
         eeg.mkdir()
         write_eeg(eeg / "night.edf", HOURS)
@@ -122,15 +119,10 @@ def rows() -> list[str]:
                 if hz.convert(source, Path(into) / "s.zarr", key=KEY).converted != n:
                     raise RuntimeError("not all was converted")
 
-        os.sched_setaffinity(0, {min(cores)})
-        numcodecs.blosc.use_threads = False
-        try:
+        with one_core():
             if n := sum(1 for _ in ecg.rglob("*.hea")):
                 found.append(row(f"{n:,} PTB-XL records of 100 Hz", lambda: converted(ecg, n), n))
             found.append(row(f"an EDF of {HOURS} h, 20 channels, 256 Hz", lambda: converted(eeg, 1), 1))
-        finally:
-            os.sched_setaffinity(0, cores)
-            numcodecs.blosc.use_threads = threads
     return found
 
 

@@ -16,7 +16,7 @@ import numcodecs.blosc
 import numpy as np
 
 import harmonize as hz
-from benchmarks.timing import alternating_s, row
+from benchmarks.timing import MEMORY, alternating_s, blosc_alone, row
 from harmonize.ingest import ProjectKey
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "ptb-xl"
@@ -37,9 +37,8 @@ def rows() -> list[str]:
     """Table rows."""
     if not DATA.is_dir():
         return [f"| converting PTB-XL | not run: no {DATA} | | | |"]
-    memory = Path("/dev/shm")
     found = []
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         for name, hertz in (("records100", 100), ("records500", 500)):
             source = Path(folder) / name
             for number in range(COPIES):
@@ -52,11 +51,8 @@ def rows() -> list[str]:
                     if outcome.converted != n or outcome.failures:
                         raise RuntimeError(f"{outcome.converted} of {n} records were converted")
 
-            threads, numcodecs.blosc.use_threads = numcodecs.blosc.use_threads, False
-            try:
+            with blosc_alone():
                 s = alternating_s({"ours": convert, "least": lambda headers=headers: least(headers)}, ROUNDS)
-            finally:
-                numcodecs.blosc.use_threads = threads
             what = f"`convert` of {len(headers):,} PTB-XL records of {hertz} Hz, one process"
             found.append(row(what, len(headers), s["ours"], "reading, SHA-256, Blosc", s["least"], "records"))
             shutil.rmtree(source)

@@ -9,8 +9,6 @@ each. Then two workers beside one, over several files, with the start of the pro
 from __future__ import annotations
 
 import hashlib
-import itertools
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -21,7 +19,7 @@ import numpy as np
 
 import harmonize as hz
 from benchmarks.edf_files import edf_header
-from benchmarks.timing import alternating_s, row
+from benchmarks.timing import MEMORY, alternating_s, one_core, row
 from harmonize.ingest import ProjectKey
 from harmonize.ingest.pool import process_pool
 from harmonize.ingest.write import _sha256_at
@@ -68,9 +66,7 @@ def least(path: Path, into: Path) -> None:
 
 def rows() -> list[str]:
     """Table rows."""
-    cores = os.sched_getaffinity(0)
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         source = Path(folder) / "in"
         source.mkdir()
         night = source / "0.edf"
@@ -79,28 +75,22 @@ def rows() -> list[str]:
         for other in nights[1:]:
             shutil.copyfile(night, other)
 
-        stores = itertools.count()
+        into = Path(folder) / "s.zarr"
 
         def convert() -> None:
             _sha256_at.cache_clear()
-            into = Path(folder) / f"{next(stores)}.zarr"
             outcome = hz.convert(source, into, key=KEY)
             if outcome.converted != NIGHTS:
                 raise RuntimeError("the files were not converted")
             shutil.rmtree(into)  # memory that nobody has had yet is slow
 
-        os.sched_setaffinity(0, {min(cores)})
-        threads, numcodecs.blosc.use_threads = numcodecs.blosc.use_threads, False
-        try:
+        with one_core():
             works: dict[str, Callable[[], object]] = {
                 "ours": convert,
                 "theirs": lambda: [read_and_encode(one) for one in nights],
                 "least": lambda: [least(one, Path(folder) / "out") for one in nights],
             }
             found = alternating_s(works, ROUNDS)
-        finally:
-            os.sched_setaffinity(0, cores)
-            numcodecs.blosc.use_threads = threads
         several = Path(folder) / "several"
         several.mkdir()
         for number in range(FILES):
@@ -108,7 +98,6 @@ def rows() -> list[str]:
 
         def by_workers(n: int) -> None:
             with process_pool(n) as executor:
-                into = Path(folder) / f"{next(stores)}.zarr"
                 outcome = hz.convert(several, into, executor=executor, workers=n, key=KEY)
             if outcome.converted != FILES:
                 raise RuntimeError("the files were not converted")

@@ -24,7 +24,7 @@ from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless
 
 import harmonize as hz
 from benchmarks.dicom_series import write_ct
-from benchmarks.timing import BLOCK_BYTES, alternating_s
+from benchmarks.timing import BLOCK_BYTES, MEMORY, alternating_s
 from harmonize.ingest import ProjectKey
 from harmonize.ingest.pool import process_pool
 from harmonize.ingest.write import _sha256_at
@@ -43,7 +43,6 @@ MADE = (
 )
 FOLDERS = ((8, 250, SIZE), (24, 250, SIZE), (200, 20, SIZE // 2))
 """Folders that are converted by all cores: CTs, slices of each, edge of a slice."""
-PLACE = "/dev/shm" if Path("/dev/shm").is_dir() else None
 CORES = os.cpu_count() or 1
 DICOM2NIFTI = Path(".venv/dicom2nifti/bin/python")
 HEAD = [
@@ -94,7 +93,7 @@ def read(folder: Path) -> int:
 def rows(names: tuple[str, ...] = NAMES, rounds: int = ROUNDS) -> list[str]:
     """The table: real series, then those that are made up."""
     lines = [_row(name, SERIES / name, rounds) for name in names if SERIES.is_dir()]
-    with tempfile.TemporaryDirectory(dir=PLACE) as temporary:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as temporary:
         for name, n, syntax in MADE:
             folder = write_ct(Path(temporary) / "in", n, SIZE, syntax)
             lines.append(_row(name, folder, MADE_ROUNDS))
@@ -111,7 +110,7 @@ def rows(names: tuple[str, ...] = NAMES, rounds: int = ROUNDS) -> list[str]:
 
 def _row(name: str, folder: Path, rounds: int, processes: int = 0) -> str:
     stores = itertools.count()
-    with tempfile.TemporaryDirectory(dir=PLACE) as temporary:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as temporary:
 
         def convert() -> None:
             _sha256_at.cache_clear()

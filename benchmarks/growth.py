@@ -18,7 +18,7 @@ from typing import TypeVar
 import numpy as np
 
 import harmonize as hz
-from benchmarks.timing import peak_mb
+from benchmarks.timing import MEMORY, peak_mb
 from harmonize.ingest import ProjectKey
 from harmonize.store import catalog
 
@@ -54,8 +54,7 @@ def timed(work: Callable[[], T]) -> tuple[float, T]:
 
 def row(n: int) -> str:
     """One table row."""
-    place = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=place if place.is_dir() else None) as folder:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
         source, root = Path(folder) / "in", Path(folder) / "s.zarr"
         write_records(source, n)
         commits: list[float] = []

@@ -16,6 +16,7 @@ from pathlib import Path
 from benchmarks.dicom_series import write_ct
 from benchmarks.edf_files import ANNOTATION_BYTES, edf_header
 from benchmarks.growth import write_records
+from benchmarks.timing import MEMORY
 from harmonize.ingest import ProjectKey
 from harmonize.ingest.find import find
 from harmonize.ingest.identify import Policy
@@ -67,7 +68,6 @@ def row(name: str, folder: Path, n: int) -> str:
 
 def rows(n: int = 5_000) -> list[str]:
     """The table."""
-    place = Path("/dev/shm")
     lines = ["| headers | scan, one core | find alone | describe alone |", "|---|---|---|---|"]
     kinds = {
         "EDF files, 20 channels": write_edf,
@@ -75,7 +75,7 @@ def rows(n: int = 5_000) -> list[str]:
         "DICOM slices, 200 elements": write_dicom,
     }
     for name, write in kinds.items():
-        with tempfile.TemporaryDirectory(dir=place if place.is_dir() else None) as folder:
+        with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
             write(Path(folder) / "in", n)
             lines.append(row(name, Path(folder) / "in", n))
     return lines

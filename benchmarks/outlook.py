@@ -18,6 +18,7 @@ import harmonize as hz
 from benchmarks.edf_files import ANNOTATION_BYTES, edf_header
 from benchmarks.growth import write_records
 from benchmarks.memory import write_nifti
+from benchmarks.timing import MEMORY
 from harmonize.ingest import ProjectKey
 from harmonize.ingest.identify import Policy
 from harmonize.ingest.prepare import preview
@@ -64,9 +65,8 @@ CASES: dict[str, Callable[[Path], None]] = {
 def rows() -> list[str]:
     """The table."""
     lines = ["| what | parts | worker | run itself | in the store |", "|---|---|---|---|---|"]
-    place = Path("/dev/shm")
     for name, write in CASES.items():
-        with tempfile.TemporaryDirectory(dir=place if place.is_dir() else None) as folder:
+        with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
             source, root, script = Path(folder) / "in", Path(folder) / "s.zarr", Path(folder) / "child.py"
             source.mkdir()
             write(source)

@@ -1,9 +1,12 @@
-"""``python -m benchmarks.scaling``: what a second core gives a stream: two threads of one process, and, as the most
-that the machine has to give, two processes that share neither a lock nor memory, each with half of every batch."""
+"""``python -m benchmarks.scaling [RECORDINGS]``: what a second core gives a stream: two threads of one process,
+and, as the most that the machine has to give, two processes that share neither a lock nor memory, each with half of
+every batch and of the memory for decoded chunks. A recording has 60 windows.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,26 +30,27 @@ def _serve(asked: Connection, store: Path, rank: int, world_size: int) -> None:
                 memory=2**30 // world_size,
             )  # fmt: skip
         drained(streams[threads])
-        asked.send(len(streams[threads].data))
+        asked.send(None)
 
 
-def _epoch(processes: Sequence[Connection], threads: int) -> int:
-    """An epoch of all of these at once; its windows."""
+def _epoch(processes: Sequence[Connection], threads: int) -> None:
+    """An epoch of all of these at once."""
     for one in processes:
         one.send(threads)
-    return max(one.recv() for one in processes)
+    for one in processes:
+        one.recv()
 
 
-def rows() -> list[str]:
-    """Table rows."""
-    found = []
+def rows(recordings: int = RECORDINGS) -> list[str]:
+    """Table rows, for a data set of so many recordings."""
+    found, n = [], recordings * SECONDS // WINDOW_S
     for codec, name in CODECS:
         with tempfile.TemporaryDirectory() as folder:
-            found += _rows(eeg_store(Path(folder) / "eeg.zarr", codec, RECORDINGS, SECONDS)[0], name)
+            found += _rows(eeg_store(Path(folder) / "eeg.zarr", codec, recordings, SECONDS)[0], name, n)
     return found
 
 
-def _rows(store: Path, name: str) -> list[str]:
+def _rows(store: Path, name: str, n: int) -> list[str]:
     spawn = multiprocessing.get_context("spawn")
     pipes, processes = [], []
     for rank, world_size in ((0, 1), (0, 2), (1, 2)):
@@ -61,7 +65,7 @@ def _rows(store: Path, name: str) -> list[str]:
         "threads": partial(_epoch, [whole], 2),
         "processes": partial(_epoch, halves, 1),
     }
-    s, n = alternating_s(works, ROUNDS), _epoch([whole], 1)
+    s = alternating_s(works, ROUNDS)
     for pipe, process in zip(pipes, processes, strict=True):
         pipe.send(0)
         process.join()
@@ -73,4 +77,4 @@ def _rows(store: Path, name: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(rows()))
+    print("\n".join(rows(*map(int, sys.argv[1:]))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,8 @@ from typing import Any
 
 BLOCK_BYTES = 384 * 1024
 """Blocks that converters are asked for, as ``harmonize.ingest.write`` does."""
+MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where temporary folders are in memory, so that no disk is measured; None: there is no such place."""
 
 
 def one_thread() -> None:
@@ -20,6 +23,30 @@ def one_thread() -> None:
 
     numcodecs.blosc.use_threads = False
     torch.set_num_threads(1)
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """This process on one core, as long as this is; Blosc starts no thread."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        with blosc_alone():
+            yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+@contextmanager
+def blosc_alone() -> Iterator[None]:
+    """Blosc starts no thread, as long as this is."""
+    import numcodecs  # here, as in one_thread
+
+    before, numcodecs.blosc.use_threads = numcodecs.blosc.use_threads, False
+    try:
+        yield
+    finally:
+        numcodecs.blosc.use_threads = before
 
 
 def alternating_s(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
