@@ -110,6 +110,23 @@ def spatial_sizes(image: Image) -> tuple[int, int, int]:
     return sizes["x"], sizes["y"], sizes.get("z", 1)
 
 
+def grid_affine(image: Image, grid: VoxelGrid) -> np.ndarray:
+    """4x4 float64, grid voxel to RAS+ mm; NaN where unknown."""
+    return np.full((4, 4), np.nan) if image.affine is None else np.array(image.affine, np.float64) @ grid.matrix()
+
+
+def stored_view(box: np.ndarray, image: Image, grid: VoxelGrid, count: np.ndarray) -> np.ndarray:
+    """A patch's array (t, c, z, y, x) of the grid, as far as it lies inside the image, with the image's own axes in
+    ascending order of stored index."""
+    x, y, z, t = (int(n) for n in count)
+    view = box[:t, :, :z, :y, :x].transpose(0, 1, 4, 3, 2)
+    turned = tuple(slice(None, None, -1 if axis.step < 0 else 1) for axis in grid.axes)
+    view = view[(slice(None), slice(None), *turned)]
+    column = {axis.stored: 2 + i for i, axis in enumerate(grid.axes)}
+    view = view.transpose(0, 1, column[2], column[1], column[0])
+    return view[tuple(slice(None) if axis in image.axes else 0 for axis in "tczyx")]
+
+
 def check_orientation(orientation: str) -> None:
     """Raises ``ValueError`` unless it names a direction along each of the body's axes, as "RAS" or "LPS"."""
     if len(orientation) != 3 or sorted(map(_body_axis, orientation)) != [0, 1, 2]:

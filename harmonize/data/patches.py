@@ -17,7 +17,15 @@ from harmonize.data.buffers import Fresh
 from harmonize.data.domain_columns import domain_columns
 from harmonize.data.domains import Codes, select, with_labels
 from harmonize.data.foreground import Foreground
-from harmonize.data.patch_grid import Spacing, VoxelGrid, check_orientation, spatial_sizes, voxel_grid
+from harmonize.data.patch_grid import (
+    Spacing,
+    VoxelGrid,
+    check_orientation,
+    grid_affine,
+    spatial_sizes,
+    stored_view,
+    voxel_grid,
+)
 from harmonize.data.patch_labels import PatchLabels, segmentations_for, with_segmentations
 from harmonize.data.patch_places import around, grid_starts, patch_keys, random_starts
 from harmonize.data.patch_resample import Interpolation, Taps, interpolate, taps
@@ -138,7 +146,7 @@ class PatchDataset(BatchDataset):
         self._sizes = np.array(
             [(*grid.shape, _sizes(image)["t"]) for image, grid in zip(self._images, self._grids, strict=True)], np.int64
         )
-        self._affines = np.array(list(map(_affine, self._images, self._grids)))
+        self._affines = np.array(list(map(grid_affine, self._images, self._grids)))
         self._starts: list[list[np.ndarray]] = []
         if sampling == "grid":
             steps = self._extent if stride is None else [*stride, *(1,) * (3 - len(stride)), frames]
@@ -287,8 +295,8 @@ class PatchDataset(BatchDataset):
             if (count < self._extent).any():
                 box[...] = 0
         plans = [self._taps(row, start, count) for start, count in zip(starts, counts, strict=True)]
-        views = [_stored_view(box, image, grid, count) for box, count in zip(images, counts, strict=True)]
-        known = [_stored_view(box, image, grid, count) for box, count in zip(masks, counts, strict=True)]
+        views = [stored_view(box, image, grid, count) for box, count in zip(images, counts, strict=True)]
+        known = [stored_view(box, image, grid, count) for box, count in zip(masks, counts, strict=True)]
         regions = [tuple(plan[axis].wanted for axis in image.axes) for plan in plans]
         array, read = self._reader(self._paths[row]), self._through(row, chunks)
         if all(axis.exact for axis in grid.axes):
@@ -325,18 +333,6 @@ class PatchDataset(BatchDataset):
         return out
 
 
-def _stored_view(box: np.ndarray, image: Image, grid: VoxelGrid, count: np.ndarray) -> np.ndarray:
-    """A patch's array (t, c, z, y, x) of the grid, as far as it lies inside the image, with the image's own axes in
-    ascending order of stored index."""
-    x, y, z, t = (int(n) for n in count)
-    view = box[:t, :, :z, :y, :x].transpose(0, 1, 4, 3, 2)
-    turned = tuple(slice(None, None, -1 if axis.step < 0 else 1) for axis in grid.axes)
-    view = view[(slice(None), slice(None), *turned)]
-    column = {axis.stored: 2 + i for i, axis in enumerate(grid.axes)}
-    view = view.transpose(0, 1, column[2], column[1], column[0])
-    return view[tuple(slice(None) if axis in image.axes else 0 for axis in "tczyx")]
-
-
 def _images(store: Store, where: pl.Expr | str | None, *names: str | None) -> pl.DataFrame:
     images = store.recordings.filter(pl.col("image").is_not_null())
     return select(with_labels(images, store, where, *names), where).sort("recording_id")
@@ -366,11 +362,6 @@ def _described(
 def _sizes(image: Image) -> dict[str, int]:
     """Sizes by axis; 1 for an axis that is not there."""
     return dict.fromkeys("tczyx", 1) | dict(zip(image.axes, image.shape, strict=True))
-
-
-def _affine(image: Image, grid: VoxelGrid) -> np.ndarray:
-    """4x4 float64, grid voxel to RAS+ mm; NaN where unknown."""
-    return np.full((4, 4), np.nan) if image.affine is None else np.array(image.affine, np.float64) @ grid.matrix()
 
 
 def _check(
