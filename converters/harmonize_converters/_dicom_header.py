@@ -7,7 +7,7 @@ import math
 import re
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from io import BytesIO
@@ -45,12 +45,6 @@ def quiet() -> Iterator[None]:
         _LOGGER.disabled = disabled
 
 
-def read_dataset(path: Path, tags: Iterable[str | int]) -> FileDataset:
-    """The elements named by ``tags`` of one file, pixels left out. Raises ``ConversionError``."""
-    with opened_header(path, tuple(tags)) as (header, _):
-        return header
-
-
 @contextmanager
 def opened_header(
     path: Path, tags: tuple[str | int, ...], until: tuple[int, ...] = PIXELS
@@ -72,7 +66,7 @@ def read_header(
 
     To be used within ``parsing``.
     """
-    wanted = _wanted(tags)
+    wanted = by_number(tags)
     if (header := walk(opened, wanted, until)) is not None:
         return header, opened
     inflated = _inflated(opened)
@@ -101,8 +95,8 @@ class _Until:
 
 
 @cache
-def _wanted(tags: tuple[str | int, ...]) -> dict[int, BaseTag]:
-    """By number, with the character set of texts."""
+def by_number(tags: tuple[str | int, ...]) -> dict[int, BaseTag]:
+    """Tags by their numbers, with the character set of texts."""
     asked = [(isinstance(tag, str) and _tag(tag)) or Tag(tag) for tag in (CHARACTER_SET, *tags)]
     return {int(tag): tag for tag in asked}
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import pairwise
 from math import ceil
+from typing import NamedTuple
 
 import numpy as np
 from pydicom.dataset import FileDataset
 from pydicom.uid import UID, RLELossless
 
 from harmonize_converters._dicom_frames import n_frames
-from harmonize_converters._dicom_header import opened_header, value_of
+from harmonize_converters._dicom_header import value_of
 from harmonize_converters._dicom_pixels import PixelFormat
 from harmonize_converters._dicom_walk import Stream
-from harmonize_converters.contract import ConversionError, FoundFile
+from harmonize_converters.contract import ConversionError
 
 TABLE = "ExtendedOffsetTable"
 _PIXEL_VRS = (b"OB", b"OW", b"UN")
@@ -41,16 +41,10 @@ class PixelData:
     table: object
 
 
-def read_with_pixel_data(file: FoundFile, tags: tuple[str | int, ...]) -> tuple[FileDataset, PixelData | None]:
-    """The elements named by ``tags``, and where the pixels are; None where that is not found, or not in the file as it
-    lies (deflated). Raises ``ConversionError``."""
-    with opened_header(file.path, (*tags, TABLE)) as (header, stream):
-        if isinstance(stream, BytesIO):
-            return header, None
-        try:
-            return header, pixel_data(header, stream, file.size)
-        except ConversionError:  # of no matter while nobody asks for them
-            return header, None
+class Header(NamedTuple):
+    """A header, and where its file's pixels are: None where that is not found, or not in the file as it lies."""
+    elements: FileDataset
+    pixel_data: PixelData | None
 
 
 def pixel_data(header: FileDataset, stream: Stream, end: int) -> PixelData:

@@ -18,7 +18,8 @@ from pydicom.uid import SegmentationStorage
 from harmonize_converters import _dicom_frames, _dicom_pixels, _dicom_risks, _dicom_subject
 from harmonize_converters._dicom_codes import concepts
 from harmonize_converters._dicom_frames import frame_headers, has_groups
-from harmonize_converters._dicom_header import items, lenient_text, number, read_dataset, text, value_of, whole
+from harmonize_converters._dicom_header import items, lenient_text, number, text, value_of, whole
+from harmonize_converters._dicom_pixel_data import Header
 from harmonize_converters._dicom_pixels import PixelFormat, pixel_format
 from harmonize_converters._dicom_planes import PlaneFiles
 from harmonize_converters._dicom_slice import Place, place_of, sop_class_of
@@ -30,13 +31,13 @@ from harmonize_schemas import CodedConcept, Image, ImageSegment
 LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 """Label Map Segmentation Storage (PS3.4 B.5), which pydicom 3.0 has no name for."""
 SOP_CLASSES = (SegmentationStorage, LABEL_MAP_STORAGE)
-_TAGS: tuple[str | int, ...] = (
+TAGS: tuple[str | int, ...] = (
     *("SOPClassUID", "Modality", "SegmentationType", "SegmentationFractionalType", "MaximumFractionalValue"),
     *("TotalPixelMatrixColumns", "ConcatenationUID", "SegmentsOverlap", "SegmentSequence"),
     *("ReferencedSeriesSequence", "PixelPaddingValue"),
     *(*_dicom_frames.TAGS, *_dicom_pixels.TAGS, *_dicom_risks.TAGS),
+    *(*_dicom_subject.TAGS, *_dicom_subject.RECIPE_TAGS),
 )
-_READ_TAGS = tuple(dict.fromkeys((*_TAGS, *_dicom_subject.TAGS, *_dicom_subject.RECIPE_TAGS)))
 _BITS = {"BINARY": (1,), "FRACTIONAL": (8,), "LABELMAP": (8, 16)}
 _ALGORITHMS = "AUTOMATIC|SEMIAUTOMATIC|MANUAL"
 Values = Literal["label", "mask", "probability", "occupancy"]
@@ -53,7 +54,6 @@ class SegmentFrame(NamedTuple):
 class Segmentation:
     """One object: ``layers[z]`` are the frames at slice z, none where the file leaves an empty slice out."""
 
-    header: FileDataset
     pixels: PixelFormat
     image: Image
     layers: tuple[tuple[SegmentFrame, ...], ...]
@@ -62,10 +62,12 @@ class Segmentation:
     flags: tuple[str, ...]
 
 
-def describe(source: SourceFiles) -> Described:
-    """As ``Converter.describe``. Pixels are looked at only where the header does not tell whether segments overlap."""
-    one = _opened(source)
-    header = one.header
+def describe(source: SourceFiles, found: Header) -> Described:
+    """As ``Converter.describe``; ``found`` holds what ``TAGS`` name.
+
+    Pixels are looked at only where the header does not tell whether segments overlap.
+    """
+    header, one = found.elements, _opened(source, found)
     description = Description(
         format="DICOM",
         modality="segmentation",
@@ -75,20 +77,21 @@ def describe(source: SourceFiles) -> Described:
         flags=one.flags,
         transfer_syntax=one.pixels.transfer_syntax,
         libraries=_dicom_pixels.libraries(one.pixels.transfer_syntax),
+        reading=source.peeked[0] if source.peeked else b"",
     )
     # It was made from an acquisition, and is none itself: it has no start.
     identity = replace(_dicom_subject.identity(header), start=None, derived_from=_source_series(header))
     return Described(description, identity, _dicom_subject.recipe_texts(header))
 
 
-def read(source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
+def read(source: SourceFiles, found: Header, description: Description, block_bytes: int) -> Iterator[Block]:
     """As ``Converter.read``: planes in the order c, z, one frame of the file in memory at a time."""
     image = description.image
-    one = _opened(source, None if image is None else image.segment_values)
+    one = _opened(source, found, None if image is None else image.segment_values)
     if one.image != image:
         raise ConversionError("source_changed")
     at_once = max(1, block_bytes // (one.pixels.rows * one.pixels.columns * np.dtype(image.dtype).itemsize))
-    with PlaneFiles(source.files) as files:
+    with PlaneFiles(source.files, [found.pixel_data]) as files:
         planes = _planes(one, files)
         for start in range(0, image.n_planes, at_once):
             yield Block(None, start, np.stack(list(islice(planes, at_once))))
@@ -99,11 +102,9 @@ def is_segmentation(header: FileDataset) -> bool:
     return sop_class_of(header) in SOP_CLASSES
 
 
-def _opened(source: SourceFiles, values: Values | None = None) -> Segmentation:
+def _opened(source: SourceFiles, found: Header, values: Values | None = None) -> Segmentation:
     """The frames of a file in order. ``values`` is what the voxels say, where that is known already."""
-    if source.primary.size == 0:
-        raise ConversionError("empty_file")
-    header = read_dataset(source.primary.path, _READ_TAGS)
+    header = found.elements
     if not is_segmentation(header):
         raise ConversionError("source_changed")
     if value_of(header, "ConcatenationUID") is not None or len(source.files) > 1:
@@ -122,10 +123,10 @@ def _opened(source: SourceFiles, values: Values | None = None) -> Segmentation:
     frames, places = _frames(header, kind, {segment.number for segment in segments})
     layers, geometry = _layers(frames, places)
     if values is None:
-        values = _values(source, header, kind, pixels, layers)
+        values = _values(source, found, kind, pixels, layers)
     most = _most(header) if kind == "FRACTIONAL" else 1
     image = _image(pixels, kind, segments, values, most, len(layers), geometry)
-    return Segmentation(header, pixels, image, layers, most, (*geometry.flags, *_flags(header, pixels, withheld)))
+    return Segmentation(pixels, image, layers, most, (*geometry.flags, *_flags(header, pixels, withheld)))
 
 
 def _image(
@@ -264,7 +265,7 @@ def _layers(frames: list[SegmentFrame], places: list[Place]) -> tuple[tuple[tupl
 
 def _values(
     source: SourceFiles,
-    header: FileDataset,
+    found: Header,
     kind: str,
     pixels: PixelFormat,
     layers: Iterable[tuple[SegmentFrame, ...]],
@@ -273,14 +274,14 @@ def _values(
         return "label"
     if kind == "FRACTIONAL":
         means: Mapping[str, Values] = {"PROBABILITY": "probability", "OCCUPANCY": "occupancy"}
-        found = text(header, "SegmentationFractionalType") or ""
-        if found not in means:
+        meant = text(found.elements, "SegmentationFractionalType") or ""
+        if meant not in means:
             raise ConversionError("invalid_header", "PROBABILITY or OCCUPANCY.", "SegmentationFractionalType")
-        return means[found]
-    declared = lenient_text(header, "SegmentsOverlap")
+        return means[meant]
+    declared = lenient_text(found.elements, "SegmentsOverlap")
     if declared in ("YES", "NO"):
         return "mask" if declared == "YES" else "label"
-    with PlaneFiles(source.files) as files:
+    with PlaneFiles(source.files, [found.pixel_data]) as files:
         return "mask" if any(_overlap(layer, pixels, files) for layer in layers) else "label"
 
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from pydicom.dataset import Dataset
 
-from harmonize_converters import _dicom_frames
+from harmonize_converters import _dicom_kept
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
-from harmonize_converters._dicom_header import lenient_texts, numbers, read_dataset
-from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
+from harmonize_converters._dicom_header import lenient_texts, numbers
+from harmonize_converters._dicom_kept import SERIES_TAGS
+from harmonize_converters._dicom_kinds import Kind, kind_of, members
 from harmonize_converters._dicom_seg import is_segmentation
 from harmonize_converters._dicom_slice import is_directory, is_planar
 from harmonize_converters._dicom_volume import clusters
@@ -21,20 +23,11 @@ from harmonize_converters._dicom_waveform import is_waveform
 from harmonize_converters.contract import ConversionError, FoundFile, SourceFiles
 from harmonize_converters.geometry import is_one_stack
 
-# What no volume spans (FIDELITY I01). The subject is among them: careless de-identification gives
-# different subjects the same series UID.
-_SPLIT_TAGS = (
-    *("PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID", "SOPClassUID", "Modality"),
-    *("Rows", "Columns", "PixelSpacing", "ImageType", "EchoTime", "EchoNumbers", "InversionTime", "FlipAngle"),
-    *("DiffusionBValue", "StackID", "KVP", "ConvolutionKernel", "NumberOfFrames"),
-)
-_TAGS = (
-    *("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient", "ConcatenationUID", *_SPLIT_TAGS),
-    *_dicom_frames.TAGS,
-)
-_KIND_TAGS = (*_TAGS, *SPLIT_TAGS)
-SEGMENTATION, WAVEFORM = "segmentation", "waveform"
-"""The roles of files that are one; other files are slices."""
+SLICE, SEGMENTATION, WAVEFORM = "slice", "segmentation", "waveform"
+"""The roles of files."""
+_DIRECTORY = "directory"
+KEPT_BYTES = 1 << 27
+"""Most bytes of headers that are kept from grouping to describing, some 60,000 slices'. Those beyond are read again."""
 _Series = tuple[str, ...]
 """A folder, a series UID, and what no volume spans."""
 
@@ -43,13 +36,14 @@ class Peek(NamedTuple):
     """What grouping must know of a file.
 
     ``mark``: its series UID and what no volume spans; or one word for what belongs to no series. ``grouped``: it has
-    functional groups, and its frames' places are not looked at here.
+    functional groups, and its frames' places are not looked at here. ``kept``: its header, for describing.
     """
 
     mark: tuple[str, ...]
     orientation: tuple[float, ...] | None = None
     position: tuple[float, ...] | None = None
     grouped: bool = False
+    kept: bytes = b""
 
 
 class _Found(NamedTuple):
@@ -59,32 +53,29 @@ class _Found(NamedTuple):
     peek: Peek
 
 
-_DIRECTORY, _ALONE = Peek(("directory",)), Peek(("slice",))
-_SEGMENTATION, _WAVEFORM = Peek((SEGMENTATION,)), Peek((WAVEFORM,))
-
-
 def peek(file: FoundFile) -> Peek:
     """What grouping must know of a file; what cannot be read is described alone, where the reason is given. Never
     raises."""
+    kept = b""
     try:
-        header = read_dataset(file.path, _TAGS)
+        (header, _), kept = _dicom_kept.read_and_keep(file)
         if is_directory(header):
-            return _DIRECTORY
+            return Peek((_DIRECTORY,))
         if is_segmentation(header):
-            return _SEGMENTATION
+            return Peek((SEGMENTATION,), kept=kept)
         if is_waveform(header):
-            return _WAVEFORM
+            return Peek((WAVEFORM,))
         uid = lenient_texts(header, "SeriesInstanceUID")
         grouped = has_groups(header)
         if not uid or (not grouped and n_frames(header) > 1) or is_planar(header):
-            return _ALONE
+            return Peek((SLICE,), kept=kept)
     except ConversionError:
-        return _ALONE
-    split = tuple("\\".join(lenient_texts(header, tag)) for tag in _SPLIT_TAGS)
+        return Peek((SLICE,), kept=kept)
+    split = tuple("\\".join(lenient_texts(header, tag)) for tag in SERIES_TAGS)
     if grouped:  # the parts of a concatenation (PS3.3 C.7.6.16.2.2.4) differ in their number of frames
         whole = lenient_texts(header, "ConcatenationUID") or split[-1:]
-        return Peek((uid[0], *split[:-1], f"{whole[0]} by functional groups"), grouped=True)
-    return Peek((uid[0], *split), _numbers(header, "ImageOrientationPatient"), _position(header))
+        return Peek((uid[0], *split[:-1], f"{whole[0]} by functional groups"), grouped=True, kept=kept)
+    return Peek((uid[0], *split), _numbers(header, "ImageOrientationPatient"), _position(header), kept=kept)
 
 
 def series_sources(name: str, files: Sequence[FoundFile], peeked: Iterable[Peek | None]) -> list[SourceFiles]:
@@ -95,38 +86,43 @@ def series_sources(name: str, files: Sequence[FoundFile], peeked: Iterable[Peek 
     sources: list[SourceFiles] = []
     series: dict[_Series, list[_Found]] = {}
     for file, seen in sorted(zip(files, _shared(peeked), strict=True), key=lambda pair: pair[0].key):
-        if seen in (_SEGMENTATION, _WAVEFORM, _ALONE):
-            sources.append(SourceFiles(name, file.key, (file,), seen.mark))
-        elif seen != _DIRECTORY:
+        if seen.mark in ((SLICE,), (SEGMENTATION,), (WAVEFORM,)):
+            sources.append(SourceFiles(name, file.key, (file,), seen.mark, peeked=(seen.kept,)))
+        elif seen.mark != (_DIRECTORY,):
             series.setdefault((file.key.rpartition("/")[0], *seen.mark), []).append(_Found(file, seen))
     for (folder, uid_, *split_), found in _across_folders(series).items():
         kinds = clusters([one.peek.orientation for one in found])
         for kind in sorted(set(kinds)):
-            of_kind = tuple(one.file for one, k in zip(found, kinds, strict=True) if k == kind)
+            own = [one for one, k in zip(found, kinds, strict=True) if k == kind]
             mark = hashlib.sha256("\0".join([*split_, str(kind)]).encode()).hexdigest()[:8]
             key = f"{folder}/{uid_}-{mark}"
-            roles = ("slice",) * len(of_kind)
-            for member in _members(of_kind) if found[0].peek.grouped else [None]:
-                own = key if member is None else f"{key}#{quote(member, safe='')}"
-                sources.append(SourceFiles(name, own, of_kind, roles, member))
+            files_, kept = tuple(one.file for one in own), tuple(one.peek.kept for one in own)
+            source = SourceFiles(name, key, files_, (SLICE,) * len(own), peeked=kept)
+            for member in _members(source) if found[0].peek.grouped else [None]:
+                named = key if member is None else f"{key}#{quote(member, safe='')}"
+                sources.append(replace(source, key=named, member=member))
     return sources
 
 
 def _shared(peeked: Iterable[Peek | None]) -> Iterator[Peek]:
-    """What most files of a series have in common is held once, also where it comes from other processes."""
+    """What most files of a series have in common is held once, also where it comes from other processes; and of
+    headers no more than ``KEPT_BYTES``."""
     known: dict[object, Any] = {}
+    left = KEPT_BYTES
     for one in peeked:
-        seen = one or _ALONE
+        seen = one or Peek((SLICE,))
+        left -= len(seen.kept)
         shared: dict[str, Any] = {"mark": seen.mark, "orientation": seen.orientation}
-        yield seen._replace(**{name: known.setdefault(value, value) for name, value in shared.items()})
+        shared = {name: known.setdefault(value, value) for name, value in shared.items()}
+        yield seen._replace(**shared, kept=seen.kept if left >= 0 else b"")
 
 
-def _members(files: Sequence[FoundFile]) -> list[str | None]:
+def _members(source: SourceFiles) -> list[str | None]:
     """The volumes within multi-frame files; one, which says why, for files that cannot be read."""
     try:
         kinds: list[Kind] = []
-        for file in files:
-            kinds += [kind_of(flat) for flat in frame_headers(read_dataset(file.path, _KIND_TAGS))]
+        for header, _ in _dicom_kept.headers(source):
+            kinds += [kind_of(flat) for flat in frame_headers(header)]
     except ConversionError:
         return [None]
     return sorted(set(members(kinds)), key=lambda member: member or "")

@@ -1,17 +1,19 @@
 """Headers of DICOM files in one pass over their elements: what is asked for is taken, the rest skipped (PS3.5 7.1).
 
 ``dcmread`` does the same in several times the time. What is not plainly well formed, and what needs more than a pass
-(deflated, big-endian, sequences of undefined length that are asked for), is left to it.
+(deflated, big-endian), is left to it.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from functools import cache
 from io import SEEK_END, BufferedReader, BytesIO
 
 from pydicom.charset import convert_encodings, default_encoding
-from pydicom.dataelem import RawDataElement, empty_value_for_VR
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement, convert_raw_data_element, empty_value_for_VR
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.tag import BaseTag
 from pydicom.uid import AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -23,6 +25,7 @@ _META_HEAD = b"\x02\x00\x00\x00UL\x04\x00"
 _WINDOW = 1 << 14
 """Bytes read at a time. Most headers fit; what is longer than that is skipped unread."""
 _LONGEST = 1 << 26
+_DELIMITER_BYTES = 8
 MOST_ELEMENTS = 1 << 16
 """More top-level elements than any header has."""
 UNDEFINED = 0xFFFFFFFF
@@ -42,7 +45,9 @@ Elements = dict[BaseTag, RawDataElement]
 Tags = Mapping[int, BaseTag]
 """Tags that are asked for, by their numbers: pydicom's compare slowly, and not at all with themselves."""
 Stream = BufferedReader | BytesIO
-_META_TAGS = {tag: BaseTag(tag) for tag in (_STORAGE_CLASS, _SYNTAX)}
+META_TAGS = {tag: BaseTag(tag) for tag in (_STORAGE_CLASS, _SYNTAX)}
+"""What is taken of a file's own group (PS3.10 7.1)."""
+_CHARACTER_SET = BaseTag(CHARACTER_SET)
 _NAMELESS = BytesIO()
 
 
@@ -114,17 +119,23 @@ def _walk(opened: Stream, tags: Tags, until: tuple[int, ...]) -> FileDataset:
         raise _LeftToPydicom
     begin = PREFIX_AT + len(PREFIX)
     start = begin + 12 + int.from_bytes(prefix[-4:], "little")
-    meta, _ = _elements(window, begin, start, False, _META_TAGS, (_META_END + 1,))
-    syntax = meta.get(_META_TAGS[_SYNTAX])
+    meta, _ = _elements(window, begin, start, False, META_TAGS, (_META_END + 1,))
+    syntax = meta.get(META_TAGS[_SYNTAX])
     implicit = _IS_IMPLICIT.get((syntax.value or b"").decode("latin-1").rstrip("\0 ") if syntax else "")
     looks = window.value(start + 4, 2)
     if implicit is None or (implicit and looks.isalpha() and looks.isupper()):  # explicit after all
         raise _LeftToPydicom
     found, end = _elements(window, start, None, implicit, tags, until)
     opened.seek(end)
+    return plain_dataset(found, meta, implicit)
+
+
+def plain_dataset(found: Elements, meta: Elements, implicit: bool) -> FileDataset:
+    """Elements in little endian, and those of the file's own group, as ``dcmread`` gives them, none converted yet."""
     # Of a file with a name pydicom asks the system for its time, which nobody wants.
     header = FileDataset(_NAMELESS, found, None, FileMetaDataset(meta), implicit, True)  # type: ignore[arg-type] # as dcmread
-    named = convert_encodings(header[CHARACTER_SET].value or "") if CHARACTER_SET in found else default_encoding
+    raw = found.get(_CHARACTER_SET)
+    named = default_encoding if raw is None else convert_encodings(convert_raw_data_element(raw).value or "")
     header.set_original_encoding(implicit, True, named)
     return header
 
@@ -173,16 +184,25 @@ def _elements(
         else:
             raise _LeftToPydicom
         if length == UNDEFINED:
-            if tag in tags or vr not in (None, "SQ"):
+            if vr not in (None, "SQ") or (tag in tags and implicit and not _is_sequence(tag)):
                 raise _LeftToPydicom
             at = _behind_sequence(window, value_at, implicit)
-            continue
-        at = value_at + length
+            length = at - value_at - _DELIMITER_BYTES
+        else:
+            at = value_at + length
         if tag in tags:
             value = window.value(value_at, length) if length else empty_value_for_VR(vr, raw=True)
             wanted = tags[tag]
             found[wanted] = RawDataElement(wanted, vr, length, value, value_at, implicit, True)  # type: ignore[arg-type] # as dcmread
     raise _LeftToPydicom
+
+
+@cache
+def _is_sequence(tag: int) -> bool:
+    try:
+        return dictionary_VR(tag) == "SQ"
+    except KeyError:
+        return False
 
 
 def _behind_sequence(window: _Window, at: int, implicit: bool) -> int:

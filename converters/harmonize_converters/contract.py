@@ -65,6 +65,8 @@ class SourceFiles:
     member: str | None = None
     arrays: ArraySource | None = None
     uneven_slices: bool = False
+    peeked: tuple[Any, ...] = field(default=(), compare=False, repr=False)
+    """What ``peek`` found out about each file that ``describe`` then need not, for the converter's own eyes."""
 
     @property
     def primary(self) -> FoundFile:

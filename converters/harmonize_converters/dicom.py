@@ -19,9 +19,10 @@ from harmonize_converters import _dicom_seg, _dicom_subject, _dicom_waveform
 from harmonize_converters._dicom_color import GREY
 from harmonize_converters._dicom_frames import frame_headers, has_groups, n_frames
 from harmonize_converters._dicom_header import whole
-from harmonize_converters._dicom_kinds import SPLIT_TAGS, Kind, kind_of, members
-from harmonize_converters._dicom_mosaic import COUNT, mosaic_slices
-from harmonize_converters._dicom_pixel_data import PixelData, read_with_pixel_data
+from harmonize_converters._dicom_kept import headers
+from harmonize_converters._dicom_kinds import Kind, kind_of, members
+from harmonize_converters._dicom_mosaic import mosaic_slices
+from harmonize_converters._dicom_pixel_data import PixelData
 from harmonize_converters._dicom_pixels import libraries
 from harmonize_converters._dicom_planes import PlaneFiles
 from harmonize_converters._dicom_private import is_orphaned
@@ -29,7 +30,6 @@ from harmonize_converters._dicom_reading import Reading, state_of, unpack
 from harmonize_converters._dicom_risks import burned_in_risk, is_capture, recognizable_features
 from harmonize_converters._dicom_series import SEGMENTATION, WAVEFORM, Peek, peek, series_sources
 from harmonize_converters._dicom_slice import (
-    TAGS,
     Slice,
     Tile,
     check_kind,
@@ -39,7 +39,6 @@ from harmonize_converters._dicom_slice import (
     planar_slices,
     slice_of,
 )
-from harmonize_converters._dicom_tracer import TAGS as TRACER_TAGS
 from harmonize_converters._dicom_tracer import tracer
 from harmonize_converters._dicom_volume import Volume, assemble, b_values, b_vectors
 from harmonize_converters._dicom_walk import PREFIX, PREFIX_AT
@@ -55,11 +54,6 @@ from harmonize_converters.contract import (
     SourceFiles,
 )
 from harmonize_schemas import Image
-
-_CONCATENATION = ("ConcatenationUID", "InConcatenationTotalNumber")
-_READ_TAGS: tuple[str | int, ...] = tuple(
-    dict.fromkeys((*TAGS, *SPLIT_TAGS, *_CONCATENATION, *_dicom_subject.RECIPE_TAGS, *TRACER_TAGS, COUNT))
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +96,8 @@ class DicomConverter:
     def describe(self, source: SourceFiles) -> Described:
         """Headers of all frames; pixels only of frames at one place and time, to tell copies apart."""
         if SEGMENTATION in source.roles:
-            return _dicom_seg.describe(source)
+            (header,) = headers(source)
+            return _dicom_seg.describe(source, header)
         if WAVEFORM in source.roles:
             return _dicom_waveform.describe(source)
         found, volume = _assemble(source)
@@ -129,7 +124,8 @@ class DicomConverter:
     def read(self, source: SourceFiles, description: Description, block_bytes: int) -> Iterator[Block]:
         """Planes in the order t, c, z (``Reading.blocks``). Of waveforms, samples."""
         if SEGMENTATION in source.roles:
-            yield from _dicom_seg.read(source, description, block_bytes)
+            (header,) = headers(replace(source, peeked=(description.reading,)))
+            yield from _dicom_seg.read(source, header, description, block_bytes)
             return
         if WAVEFORM in source.roles:
             yield from _dicom_waveform.read(source, description, block_bytes)
@@ -167,10 +163,7 @@ def _frames(source: SourceFiles) -> _Frames:
     kinds: list[Kind] = []
     firsts: dict[Kind | None, Dataset] = {}
     flags: dict[str, None] = {}
-    for number, file in enumerate(source.files):
-        if file.size == 0:
-            raise ConversionError("empty_file")
-        header, data = read_with_pixel_data(file, _READ_TAGS)
+    for number, (file, (header, data)) in enumerate(zip(source.files, headers(source), strict=True)):
         pixel_data.append(data)
         kind = check_kind(header).name
         pixels = pixels_of(header, file.size)

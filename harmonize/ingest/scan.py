@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -131,6 +131,7 @@ def scan(
 
 def _draft(result: Scan, source: SourceFiles, described: Described, around: Surroundings, detailed: bool) -> None:
     """Name what was described, and put it away."""
+    source = replace(source, peeked=())
     policy, facts = result.policy, around.facts(source)
     values = resolve(policy.recipe, facts, described.header, partial(around.lookup, source))
     known = Known(source, described, facts, values)

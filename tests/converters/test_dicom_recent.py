@@ -1,20 +1,24 @@
-"""Headers are read once for a description and its samples, and again where a file may have changed."""
+"""Headers are read once for grouping, a description and its samples, and again where a file may have changed."""
 
 from __future__ import annotations
 
 import os
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.uid import EnhancedMRImageStorage, ImplicitVRLittleEndian
 
-from converters.conformance import only_source
-from converters.dicom_files import CONVERTER, save, stored_planes, write_series
+from converters.conformance import only_source, sources_in
+from converters.dicom_files import CONVERTER, at, cine_dataset, enhanced_dataset, save, stored_planes, write_series
+from converters.seg_files import seg_dataset
 from converters.waveform_files import annotation, group, noise, waveform_dataset
-from harmonize_converters import _dicom_header
+from harmonize_converters import _dicom_header, _dicom_series
 from harmonize_converters._dicom_recent import Recent
+from harmonize_converters._dicom_series import KEPT_BYTES
 from harmonize_converters.contract import ConversionError, FoundFile, SourceFiles
 
 PLANES = stored_planes(5)
@@ -41,9 +45,60 @@ def read(source: SourceFiles) -> np.ndarray:
 
 def test_headers_are_read_once(tmp_path: Path, headers_read: list[Path]) -> None:
     source = only_source(CONVERTER, write_series(tmp_path, PLANES))
-    headers_read.clear()  # those for grouping
     np.testing.assert_array_equal(read(source), PLANES)
     assert sorted(headers_read) == sorted(file.path for file in source.files)
+
+
+def of_every_kind(folder: Path) -> dict[str, np.ndarray]:
+    """Images of each kind of object, by key of their source without what names a series."""
+    write_series(folder / "series", PLANES)
+    macros = [at((0.0, 0.0, k % 2), MREchoSequence={"EffectiveEchoTime": 1.0 + k // 2}) for k in range(4)]
+    echoes = enhanced_dataset(PLANES[:4], macros, SOPClassUID=EnhancedMRImageStorage, Modality="MR")
+    echoes["PerFrameFunctionalGroupsSequence"].is_undefined_length = True
+    save(echoes, folder / "echoes" / "x.dcm")
+    save(cine_dataset(PLANES), folder / "cine.dcm", ImplicitVRLittleEndian)
+    mask = (PLANES[:2] > PLANES[:2].mean()).astype(np.uint8)
+    save(seg_dataset([(0.0, 1, mask[0]), (2.5, 1, mask[1])]), folder / "seg.dcm")
+    return {
+        "series": PLANES,
+        "echoes#EchoTime%3D1.0": PLANES[:2],
+        "echoes#EchoTime%3D2.0": PLANES[2:4],
+        "cine.dcm": PLANES,
+        "seg.dcm": mask,
+    }
+
+
+@pytest.mark.parametrize("most", [KEPT_BYTES, 0])
+def test_headers_of_every_kind_of_image_are_read_once_if_they_fit(
+    tmp_path: Path, headers_read: list[Path], monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(_dicom_series, "KEPT_BYTES", most)
+    images = of_every_kind(tmp_path / "in")
+    found = {}
+    for source in sources_in(CONVERTER, tmp_path / "in"):
+        source = pickle.loads(pickle.dumps(source))  # as another process gets it
+        described = CONVERTER.describe(source).description
+        there = replace(source, peeked=())
+        samples = np.concatenate([block.samples for block in CONVERTER.read(there, described, 1)])
+        found[re.sub("^in/|/[^#]*", "", source.key)] = samples
+    assert found.keys() == images.keys()
+    for name, samples in found.items():
+        np.testing.assert_array_equal(samples, images[name])
+    files = [path for path in (tmp_path / "in").rglob("*") if path.is_file()]
+    assert len(files) == 8
+    # Else for grouping, again for descriptions, of the echoes also to name them, and of labels also to read them.
+    assert len(headers_read) == (8 if most else 8 + (5 + 2 + 1 + 1) + 1 + 1)
+    assert set(headers_read) == set(files)
+
+
+def test_a_header_that_was_kept_is_of_the_file_as_it_was_found(tmp_path: Path, headers_read: list[Path]) -> None:
+    source = only_source(CONVERTER, write_series(tmp_path, PLANES))
+    kept = dict(zip(source.files, source.peeked, strict=True))
+    a, b = source.files[:2]
+    swapped = replace(source, peeked=(kept[b], kept[a], *source.peeked[2:]))
+    headers_read.clear()
+    np.testing.assert_array_equal(read(swapped), PLANES)
+    assert headers_read == [a.path, b.path]
 
 
 def test_samples_are_read_elsewhere_without_headers(tmp_path: Path, headers_read: list[Path]) -> None:
@@ -55,7 +110,7 @@ def test_samples_are_read_elsewhere_without_headers(tmp_path: Path, headers_read
     assert headers_read == []
     bare = replace(description, reading=b"")
     assert bare == description
-    again = list(CONVERTER.read(source, bare, 1))
+    again = list(CONVERTER.read(replace(source, peeked=()), bare, 1))
     assert len(headers_read) == len(source.files)
     for one, other in zip(blocks, again, strict=True):
         assert one.start == other.start
