@@ -43,6 +43,7 @@ class PixelData:
 
 class Header(NamedTuple):
     """A header, and where its file's pixels are: None where that is not found, or not in the file as it lies."""
+
     elements: FileDataset
     pixel_data: PixelData | None
 
