@@ -16,7 +16,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from harmonize_converters import _dicom_frames, _dicom_kinds, _dicom_seg, _dicom_slice, _dicom_subject, _dicom_tracer
-from harmonize_converters._dicom_header import by_number, opened_header
+from harmonize_converters._dicom_header import by_number, opened_header, parsing
 from harmonize_converters._dicom_mosaic import COUNT
 from harmonize_converters._dicom_pixel_data import TABLE, Header, pixel_data
 from harmonize_converters._dicom_recent import unchanged
@@ -48,7 +48,8 @@ def read_and_keep(file: FoundFile) -> tuple[Header, bytes]:
     """The header of a file, and the same kept, for ``headers``; empty where it is not plain. Raises
     ``ConversionError``."""
     with opened_header(file.path, TAGS) as (elements, stream):
-        lying = _as_they_lie(elements), _as_they_lie(elements.file_meta)  # before a look at them converts any
+        # Before a look at them converts any.
+        lying = _as_they_lie(elements, by_number(TAGS)), _as_they_lie(elements.file_meta, META_TAGS)
         found = None
         if not isinstance(stream, BytesIO):  # inflated
             with suppress(ConversionError):  # of no matter while nobody asks for them
@@ -76,7 +77,8 @@ def _kept(data: bytes, file: FoundFile) -> Header | None:
     state, lying, meta, implicit, found = pickle.loads(data)
     if state != _state(file):
         return None
-    elements = plain_dataset(_raw(lying, by_number(TAGS), implicit), _raw(meta, META_TAGS, False), implicit)
+    with parsing():
+        elements = plain_dataset(_raw(lying, by_number(TAGS), implicit), _raw(meta, META_TAGS, False), implicit)
     return Header(elements, found)
 
 
@@ -84,10 +86,10 @@ def _state(file: FoundFile) -> tuple[str, int, int]:
     return file.key, file.size, file.mtime_ns
 
 
-def _as_they_lie(elements: Dataset) -> _Lying | None:
-    """None where some are converted already."""
+def _as_they_lie(elements: Dataset, tags: Tags) -> _Lying | None:
+    """None where they are not those of ``walk``: some are converted already, or were not asked for."""
     found = list(elements.values())
-    if not all(isinstance(one, RawDataElement) for one in found):
+    if not all(isinstance(one, RawDataElement) and int(one.tag) in tags for one in found):
         return None
     return tuple((int(one.tag), one.VR, one.value) for one in found)
 
