@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from harmonize.data.buffers import Fresh
 from harmonize.store.place import Place, at_once
 from harmonize.store.recent import Recent
-from harmonize.store.sharded import Empty, ShardedArray
+from harmonize.store.sharded import Empty, ShardedArray, decode
 
 OPEN_ARRAYS = 256
 
@@ -118,15 +118,15 @@ class ArrayReader:
 
     @property
     def is_local(self) -> bool:
-        """Whether the store is a folder: there, a chunk is best read at the moment when it is used."""
+        """Whether the store is a folder."""
         return isinstance(self._root, Path)
 
     def ahead(
         self, wanted: Iterable[tuple[Span, Chunks]], near: Iterable[tuple[Span, Chunks]] = ()
     ) -> Callable[[], None]:
-        """Claim the chunks of spans in an object store, each in its ``Chunks``, and of those ``near`` by the ones in
-        the same shards. What is given back reads them, those of a shard together, and shards at the same time; it must
-        be called, as others wait for what is claimed."""
+        """Claim the chunks of spans, each in its ``Chunks``, and of those ``near`` by the ones in the same shards. What
+        is given back reads them: all at once in a folder; in an object store those of a shard together, and shards at
+        the same time. It must be called, as others wait for what is claimed."""
         wanted = list(wanted)
         paths = list(dict.fromkeys(span[0] for span, _ in wanted))
         arrays = dict(zip(paths, at_once(self._root, self._of_this_process(), paths), strict=True))
@@ -137,15 +137,16 @@ class ArrayReader:
                 if (everywhere or shard in shards) and into.claim(chunk):
                     shards.setdefault(shard, []).append((chunk, into))
 
-        def read(shard: tuple[str, list[tuple[Chunk, Chunks]]]) -> None:
-            path, ours = shard
-            found = arrays[path].read_chunks([index for (_, index), _ in ours])
-            for (chunk, into), decoded in zip(ours, found, strict=True):
+        def read(some: Sequence[tuple[str, list[tuple[Chunk, Chunks]]]]) -> None:
+            encoded = [one for path, ours in some for one in arrays[path].encoded([index for (_, index), _ in ours])]
+            claimed = [one for _, ours in some for one in ours]
+            for (chunk, into), decoded in zip(claimed, decode(encoded, claimed[0][1].memory.empty), strict=True):
                 into.put(chunk, decoded)
 
         def read_all() -> None:
+            each = [(path, ours) for (path, _), ours in shards.items()]
             try:
-                at_once(self._root, read, [(path, ours) for (path, _), ours in shards.items()])
+                at_once(self._root, read, [each] if self.is_local and each else [[one] for one in each])
             except BaseException:  # also of shards whose turn did not come: whoever waits asks again
                 for ours in shards.values():
                     for chunk, into in ours:

@@ -126,9 +126,10 @@ class WindowReader:
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """Native samples (channel, time) of each window by pieces of a chunk, of the channels it has and with the
         filter's margin as far as the run goes: in order of place, so that neighbours find the chunk decoded."""
-        if not self._reader.is_local:
-            self.ahead((run, first, chunks))()
         path, start, stop = self._spans(run, first)
+        # In a folder a chunk is best read when it is used; all together where windows are made together as well.
+        if not self._reader.is_local or (self._alike and not self._reader(self._paths[path[0]]).is_mapped):
+            self.ahead((run, first, chunks))()
         order = np.lexsort((start, path))
         columns = (order, stream[order], path[order], start[order], stop[order])
         opened = known = -1
@@ -180,8 +181,8 @@ class WindowReader:
                 self.maps[one].calibration.mark_missing(source, target)
 
     def ahead(self, wanted: Located, near: Located | None = None) -> Callable[[], None]:
-        """Claim the chunks of windows in an object store, given by run, first sample and where they are kept; what is
-        given back reads them in few requests, and with them those of ``near`` that lie in the same shards."""
+        """Claim the chunks of windows, given by run, first sample and where they are kept; what is
+        given back reads them in few calls or requests, and with them those of ``near`` that lie in the same shards."""
         return self._reader.ahead(self._named(wanted), () if near is None else self._named(near))
 
     def _named(self, located: Located) -> Iterator[tuple[Span, Chunks]]:

@@ -328,7 +328,63 @@ static PyObject *moments(PyObject *module, PyObject *args) {
     return result;
 }
 
+/* blosc_cbuffer_validate and blosc_decompress_ctx of c-blosc 1. */
+typedef int (*Validate)(const void *from, size_t size, size_t *decoded);
+typedef int (*Decompress)(const void *from, void *to, size_t room, int threads);
+
+/* A chunk, where it goes, and how many of these have been opened. */
+typedef struct {
+    Py_buffer to, from;
+} Chunk;
+
+static Size decode_all(const Chunk *chunks, Size n, Validate validate, Decompress decompress) {
+    for (Size i = 0; i < n; i++) {
+        const Chunk *one = chunks + i;
+        const size_t room = (size_t)one->to.len;
+        size_t size = 0;
+        if (validate(one->from.buf, (size_t)one->from.len, &size) < 0 || size != room ||
+            decompress(one->from.buf, one->to.buf, room, 1) != (int)room)
+            return i;
+    }
+    return n;
+}
+
+static PyObject *decode(PyObject *module, PyObject *args) {
+    PyObject *targets, *sources, *result = NULL;
+    unsigned long long validate, decompress;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "KKO!O!", &validate, &decompress, &PyList_Type, &targets, &PyList_Type, &sources))
+        return NULL;
+    const Size n = PyList_Size(targets);
+    if (PyList_Size(sources) != n) {
+        refuse(PyExc_ValueError, "there are as many sources as targets");
+        return NULL;
+    }
+    Size done = 0, opened = 0;
+    Chunk *chunks = PyMem_Calloc((size_t)n + 1, sizeof(Chunk));
+    if (chunks == NULL)
+        return PyErr_NoMemory();
+    int whole = 1;
+    while (whole && opened < n) {
+        Chunk *one = chunks + opened;
+        whole = PyObject_GetBuffer(PyList_GetItem(targets, opened), &one->to, PyBUF_CONTIG) == 0 &&
+                PyObject_GetBuffer(PyList_GetItem(sources, opened), &one->from, PyBUF_SIMPLE) == 0;
+        opened++;
+    }
+    if (whole) {
+        Py_BEGIN_ALLOW_THREADS
+        done = decode_all(chunks, n, (Validate)(uintptr_t)validate, (Decompress)(uintptr_t)decompress);
+        Py_END_ALLOW_THREADS
+        result = PyLong_FromSsize_t(done);
+    }
+    for (Size i = 0; i < opened; i++)
+        release(&chunks[i].to), release(&chunks[i].from);
+    PyMem_Free(chunks);
+    return result;
+}
+
 static PyMethodDef METHODS[] = {
+    {"decode", decode, METH_VARARGS, "decode(validate, decompress, targets, sources): see harmonize.store.kernels."},
     {"moments", moments, METH_VARARGS, "moments(samples, found): see harmonize.store.kernels."},
     {"convert", convert, METH_VARARGS, "convert(targets, sources, scale, offset): see harmonize.store.kernels."},
     {NULL, NULL, 0, NULL},

@@ -7,9 +7,11 @@ compiled, a batch is one call and one pass, and so are statistics (``python -m b
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numcodecs
 import numpy as np
 
 try:
@@ -19,6 +21,26 @@ except ImportError:
 else:
     COMPILED = True
 """Whether they are compiled."""
+
+
+def _blosc() -> tuple[int, int] | None:
+    """Addresses of ``blosc_cbuffer_validate`` and ``blosc_decompress_ctx`` of c-blosc 1, in the library that numcodecs
+    brings it in; None where that does not export them."""
+    try:
+        library = ctypes.CDLL(numcodecs.blosc.__file__)
+        version, *functions = (
+            getattr(library, f"blosc_{name}") for name in ("get_version_string", "cbuffer_validate", "decompress_ctx")
+        )
+    except (OSError, AttributeError):
+        return None
+    version.restype = ctypes.c_char_p
+    validate, decompress = (ctypes.cast(one, ctypes.c_void_p).value or 0 for one in functions)
+    return (validate, decompress) if version().startswith(b"1.") else None
+
+
+BLOSC_HEADER_BYTES = 16
+BLOSC = _blosc() if COMPILED else None
+"""Where Blosc's functions are, for ``decode``."""
 
 
 def convert(
@@ -55,6 +77,39 @@ def reference(
                     operation(values, term[i].reshape(-1, *[1] * (source.ndim - 1)), out=values)
             if values is not target:
                 target[...] = values
+
+
+def decode(targets: list[np.ndarray], sources: list[memoryview]) -> int:
+    """Decode Blosc buffers into C-contiguous arrays of their sizes, one after the other, up to the first that cannot be
+    or has another size. Returns how many these are.
+
+    Compiled, and where numcodecs' library gives its functions, it is one call for all: between two calls a thread may
+    have to wait for others.
+
+    Raises
+    ------
+    TypeError, ValueError, BufferError
+        Where arrays are read-only or not contiguous, or there are more or fewer of them than buffers.
+    """
+    if BLOSC is None:
+        return reference_decode(targets, sources)
+    return _kernels.decode(*BLOSC, targets, sources)
+
+
+def reference_decode(targets: list[np.ndarray], sources: list[memoryview]) -> int:
+    """``decode`` by numcodecs, which is called for each."""
+    for done, (target, source) in enumerate(zip(targets, sources, strict=True)):
+        if not (target.flags.c_contiguous and target.flags.writeable):
+            raise ValueError("arrays that are contiguous and may be written would be right")
+        # What a header says of both sizes, which numcodecs does not check: it might read or fill less or more.
+        sizes = [int.from_bytes(source[at : at + 4], "little") for at in (4, 12)]
+        if len(source) < BLOSC_HEADER_BYTES or sizes != [target.nbytes, len(source)]:
+            return done
+        try:
+            numcodecs.blosc.decompress(source, target)
+        except (RuntimeError, ValueError):
+            return done
+    return len(targets)
 
 
 def moments(samples: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ import google_crc32c
 import numcodecs
 import numpy as np
 
+from harmonize.store import kernels
 from harmonize.store.errors import CorruptShardError, MissingChunkError, StoreError
 from harmonize.store.place import Place
 from harmonize.store.recent import Recent
@@ -27,17 +28,10 @@ _ABSENT = 2**64 - 1
 _CRC_BYTES = 4
 _OPEN_SHARDS = 64
 
-Decode = Callable[[memoryview, Any], Any]
-"""Encoded bytes, and an array to put what is decoded into, or None."""
+Decode = Callable[[memoryview], bytes]
+_BLOSC: Decode = numcodecs.blosc.decompress
+_ZSTD: Decode = numcodecs.zstd.decompress
 Empty = Callable[[tuple[int, ...], np.dtype], np.ndarray]
-
-
-def _blosc(buffer: memoryview, out: Any) -> Any:
-    return numcodecs.blosc.decompress(buffer, out)
-
-
-def _zstd(buffer: memoryview, out: Any) -> Any:
-    return numcodecs.zstd.decompress(buffer, out)
 
 
 def _decoder(codecs: Sequence[dict[str, Any]]) -> Decode | None:
@@ -48,9 +42,9 @@ def _decoder(codecs: Sequence[dict[str, Any]]) -> Decode | None:
         case []:
             return None
         case ["blosc"]:
-            return _blosc
+            return _BLOSC
         case ["zstd"]:
-            return _zstd
+            return _ZSTD
     raise StoreError(f"no fast reader for the codecs {names}")
 
 
@@ -66,7 +60,7 @@ class ShardedArray:
     """A sharded Zarr v3 array, read-only, by inner chunks.
 
     Attributes: ``shape``, ``dtype``, ``chunk`` (shape of an inner chunk), ``shard`` (shape of a shard), ``is_mapped``:
-    chunks are views of mapped files, for which nothing is read or decoded.
+    chunks are views of mapped files, for which nothing is read or decoded; ``is_blosc``: they are decoded by Blosc.
     Holds at most 64 open shards (mapped, or their indices). Threads may share it,
     processes not: open it again after a fork.
     """
@@ -92,6 +86,7 @@ class ShardedArray:
         self._steps = tuple(prod(self._per_shard[axis + 1 :]) for axis in range(len(self._per_shard)))
         self._separator = meta["chunk_key_encoding"].get("configuration", {}).get("separator", "/")
         self._decode = _decoder(config["codecs"])
+        self.is_blosc = self._decode is _BLOSC
         self.is_mapped = self._decode is None and isinstance(path, Path)
         self._shards = Recent(_OPEN_SHARDS, self._open_shard)
 
@@ -118,14 +113,15 @@ class ShardedArray:
         """The shard that holds a chunk."""
         return tuple(map(floordiv, index, self._per_shard))
 
-    def read_chunk(self, index: tuple[int, ...], empty: Empty | None = None) -> np.ndarray:
+    def read_chunk(self, index: tuple[int, ...], empty: Empty = np.empty) -> np.ndarray:
         """One decoded inner chunk; see ``read_chunks``. Its memory comes from ``empty``, unless it is stored as it is
         and mapped."""
         shard, table, views = self._shards(self.shard_of(index))
         place = self._place(index)
         if views and (known := views[place]) is not None:
             return known
-        found = self._decoded(index, shard.ranges([self._span(index, place, table, shard.size)])[0], empty)
+        data = shard.ranges([self._span(index, place, table, shard.size)])[0]
+        found = self.decoded(Encoded(self, index, data), empty)
         if views:
             views[place] = found
         return found
@@ -136,23 +132,35 @@ class ShardedArray:
         Chunks of one shard that follow each other are fetched together. Raises ``MissingChunkError`` where the shard
         does not hold one, ``CorruptShardError`` where one does not decode.
         """
+        yield from map(self.decoded, self.encoded(indices))
+
+    def encoded(self, indices: Sequence[tuple[int, ...]]) -> Iterator[Encoded]:
+        """Inner chunks as they are stored, for ``decode``; else as ``read_chunks``."""
         for key, group in itertools.groupby(indices, self.shard_of):
             shard, table, _ = self._shards(key)
             inside = list(group)
             spans = [self._span(index, self._place(index), table, shard.size) for index in inside]
-            yield from map(self._decoded, inside, shard.ranges(spans))
+            for index, data in zip(inside, shard.ranges(spans), strict=True):
+                yield Encoded(self, index, data)
 
-    def _decoded(self, index: tuple[int, ...], encoded: memoryview, empty: Empty | None = None) -> np.ndarray:
+    def decoded(self, one: Encoded, empty: Empty = np.empty) -> np.ndarray:
+        """A chunk of this array as ``decode`` gives it."""
+        if self.is_blosc:
+            return decode([one], empty)[0]
         try:
-            if self._decode is None:
-                return np.frombuffer(encoded, self.dtype).reshape(self.chunk)
-            if empty is None:
-                return np.frombuffer(self._decode(encoded, None), self.dtype).reshape(self.chunk)
-            out = empty(self.chunk, self.dtype)
-            self._decode(encoded, out)
-            return out
+            data = one.data if self._decode is None else self._decode(one.data)
+            found = np.frombuffer(data, self.dtype).reshape(self.chunk)
         except (RuntimeError, ValueError) as error:
-            raise CorruptShardError(f"chunk {index} of {self._name} does not decode") from error
+            raise self.damaged(one.at) from error
+        if self._decode is None:
+            return found
+        out = empty(self.chunk, self.dtype)
+        out[...] = found
+        return out
+
+    def damaged(self, index: tuple[int, ...]) -> CorruptShardError:
+        """The error of a chunk that cannot be decoded, or not to its size."""
+        return CorruptShardError(f"chunk {index} of {self._name} does not decode")
 
     def _place(self, index: tuple[int, ...]) -> int:
         """Which chunk of its shard it is."""
@@ -185,3 +193,25 @@ class ShardedArray:
                 outside.append(slice(low - a, high - a))
             out[tuple(outside)] = chunk[tuple(inside)]
         return out
+
+
+class Encoded(NamedTuple):
+    """An inner chunk as it is stored."""
+
+    array: ShardedArray
+    at: tuple[int, ...]
+    data: memoryview
+
+
+def decode(chunks: Sequence[Encoded], empty: Empty) -> list[np.ndarray]:
+    """Decoded chunks, of any arrays, in memory from ``empty``: those of Blosc in one call, in which other threads run.
+
+    Raises ``CorruptShardError`` where one does not decode.
+    """
+    if not all(one.array.is_blosc for one in chunks):
+        return [one.array.decoded(one, empty) for one in chunks]
+    out = [empty(one.array.chunk, one.array.dtype) for one in chunks]
+    done = kernels.decode(out, [one.data for one in chunks])
+    if done < len(chunks):
+        raise chunks[done].array.damaged(chunks[done].at)
+    return out

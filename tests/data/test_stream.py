@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import torch
 from torch.utils.data import DataLoader
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from harmonize.data import BatchStream, DomainBatchSampler, PatchDataset, WindowDataset, WindowStream, decode
+from harmonize.data import BatchStream, DomainBatchSampler, PatchDataset, WindowDataset, WindowStream, decode, reader
 from harmonize.data.order import BlockOrder
+from harmonize.store import sharded
 from harmonize.store.errors import CorruptShardError
-from harmonize.store.sharded import ShardedArray
+from harmonize.store.sharded import Empty, Encoded
 from harmonize_schemas import Image
 from stores import noise, recording, stream, write_image, write_signals
 
@@ -311,14 +312,16 @@ def test_ranks_and_workers_read_no_chunk_twice(root: Path, monkeypatch: pytest.M
     """Two ranks, and the two workers of each, read together what one process reads (but for the epoch's last batches,
     which mix what is left of all lanes)."""
     reads = 0
-    plain = ShardedArray.read_chunk
 
-    def counted(self: ShardedArray, *args: Any) -> np.ndarray:
+    plain = sharded.decode
+
+    def counted(chunks: Sequence[Encoded], empty: Empty) -> list[np.ndarray]:
         nonlocal reads
-        reads += 1
-        return plain(self, *args)
+        reads += len(chunks)
+        return plain(chunks, empty)
 
-    monkeypatch.setattr(ShardedArray, "read_chunk", counted)
+    monkeypatch.setattr(sharded, "decode", counted)
+    monkeypatch.setattr(reader, "decode", counted)
     steps = ORDER._turns * ORDER.workers
     assert steps >= 4
     one = WindowStream(root, 1.0, order=ORDER, threads=0)

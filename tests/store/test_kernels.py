@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import numcodecs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -246,3 +247,81 @@ def test_other_threads_run_meanwhile() -> None:
         stop.set()
         thread.join()
     assert during > 100
+
+
+@pytest.fixture(params=[pytest.param("compiled", marks=compiled), "reference"])
+def decode(request: pytest.FixtureRequest) -> Callable[[list[np.ndarray], list[memoryview]], int]:
+    if request.param == "reference":
+        return kernels.reference_decode
+    assert kernels.BLOSC is not None, "numcodecs' library exports no functions of c-blosc"
+    return kernels.decode
+
+
+def compressed(samples: np.ndarray, name: str = "lz4", shuffle: int = numcodecs.blosc.SHUFFLE) -> memoryview:
+    return memoryview(numcodecs.blosc.compress(np.ascontiguousarray(samples), name.encode(), 3, shuffle))
+
+
+@compiled
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.lists(st.integers(1, 20_000), max_size=6),
+    name=st.sampled_from(numcodecs.blosc.list_compressors()),
+    shuffle=st.sampled_from([numcodecs.blosc.NOSHUFFLE, numcodecs.blosc.SHUFFLE, numcodecs.blosc.BITSHUFFLE]),
+    kind=st.sampled_from(["uint8", "int16", "float64"]),
+)
+def test_chunks_are_decoded_to_what_was_encoded(
+    seed: int, sizes: list[int], name: str, shuffle: int, kind: str
+) -> None:
+    rng = np.random.default_rng(seed)
+    samples = [(100 * rng.standard_normal(size)).cumsum().astype(kind) for size in sizes]
+    sources = [compressed(one, name, shuffle) for one in samples]
+    for decode in (kernels.decode, kernels.reference_decode):
+        targets = [np.empty_like(one) for one in samples]
+        assert decode(targets, sources) == len(sizes)
+        for target, one in zip(targets, samples, strict=True):
+            np.testing.assert_array_equal(target, one)
+
+
+def test_the_first_chunk_that_is_damaged_or_of_another_size_ends_it(decode) -> None:
+    samples = np.arange(5000, dtype=np.int16)
+    good = compressed(samples)
+    header, longer = bytearray(good), bytearray(good)
+    header[0] = 99  # the format's version
+    longer[12:16] = (len(good) + 1).to_bytes(4, "little")  # more bytes than there are
+    for bad in (good[:-1], good[:10], memoryview(b""), memoryview(header), memoryview(longer), compressed(samples[:-1]),
+                compressed(np.arange(5001, dtype=np.int16))):  # fmt: skip
+        targets = [np.zeros_like(samples) for _ in range(4)]
+        assert decode(targets, [good, good, bad, good]) == 2
+        np.testing.assert_array_equal(targets[1], samples)
+        assert not targets[3].any()
+
+
+def test_nothing_is_decoded_into_what_cannot_hold_it(decode) -> None:
+    samples = np.arange(500, dtype=np.int16)
+    frozen = np.zeros_like(samples)
+    frozen.flags.writeable = False
+    with pytest.raises((ValueError, BufferError, TypeError)):
+        decode([frozen], [compressed(samples)])
+    with pytest.raises((ValueError, BufferError, TypeError)):
+        decode([np.zeros(1000, np.int16)[::2]], [compressed(samples)])
+    with pytest.raises(ValueError, match=r"sources|argument"):
+        decode([np.zeros_like(samples)], [])
+    assert not frozen.any()
+
+
+@compiled
+@given(seed=st.integers(0, 2**32 - 1), changes=st.integers(1, 40))
+def test_damaged_chunks_end_as_the_reference_has_it(seed: int, changes: int) -> None:
+    """They decode to the same, or are refused by both; whatever the bytes say, nothing is written behind the array."""
+    rng = np.random.default_rng(seed)
+    samples = rng.integers(-50, 50, 4000).astype(np.int16)
+    damaged = np.frombuffer(compressed(samples), np.uint8).copy()
+    reach = rng.choice([16, len(damaged)])
+    damaged[rng.integers(0, reach, changes)] = rng.integers(0, 256, changes)
+    room = np.full(4100, 7, np.int16)
+    found = kernels.decode([room[:4000]], [memoryview(damaged)])
+    expected = np.empty_like(samples)
+    assert found == kernels.reference_decode([expected], [memoryview(damaged)])
+    if found:
+        np.testing.assert_array_equal(room[:4000], expected)
+    assert (room[4000:] == 7).all()
