@@ -32,6 +32,7 @@ OTHERS: tuple[tuple[str, str, str, str], ...] = (
     ),
     ("Headers that `scan` reads", "headers", "rows()", ""),
     ("DICOM series beside dcm2niix and dicom2nifti", "dicom", "rows()", ""),
+    ("What a second thread gives to decoding DICOM frames", "decoders", "rows()", ""),
     ("What `scan` says beside what a run then took", "outlook", "rows()", ""),
     ("Bytes in the store of a native byte, by codec (real data)", "sizes", "rows()", ""),
     ("Ways to shuffle before compressing: size, rate of decoding (real data)", "codecs", "rows()", ""),
