@@ -92,7 +92,7 @@ class Description:
     transfer_syntax: str | None = None
     libraries: Mapping[str, str] = field(default_factory=dict)
     reading: bytes = field(default=b"", compare=False, repr=False)
-    """What ``read`` then need not find again, for the converter's own eyes; never stored."""
+    """What ``read`` then need not find again, for the converter's own eyes: it may identify, and is never stored."""
 
 
 @dataclass(frozen=True, slots=True)
