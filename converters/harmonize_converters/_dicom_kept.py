@@ -65,7 +65,6 @@ def headers(source: SourceFiles) -> Iterator[Header]:
     """The header of each file: the one kept (``SourceFiles.peeked``) while no file has changed, else read. Raises
     ``ConversionError``."""
     kept = source.peeked if source.peeked and unchanged(source) else ()
-    kept = source.peeked if source.peeked and unchanged(source) else ()
     for file, data in zip_longest(source.files, kept[: len(source.files)]):
         if file.size == 0:
             raise ConversionError("empty_file")
