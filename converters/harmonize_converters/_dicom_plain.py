@@ -61,13 +61,13 @@ def _stripped(texts: Sequence[str]) -> tuple[str, ...] | None:
 def _plain(element: DataElement | RawDataElement | None) -> tuple[str, bytes] | None:
     if not isinstance(element, RawDataElement) or not element.value or not element.is_little_endian:
         return None
-    vr = element.VR or _vr(element.tag)
+    vr = element.VR or vr_of(element.tag)
     return (vr, element.value) if isinstance(element.value, bytes) else None
 
 
 @cache
-def _vr(tag: int) -> str:
-    """As PS3.6 has it, empty where it has none."""
+def vr_of(tag: int) -> str:
+    """The value representation of an element as PS3.6 has it, empty where it has none."""
     try:
         return dictionary_VR(tag)
     except KeyError:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from functools import cache
 from io import SEEK_END, BufferedReader, BytesIO
 
 from pydicom.charset import convert_encodings, default_encoding
-from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import RawDataElement, convert_raw_data_element, empty_value_for_VR
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.tag import BaseTag
 from pydicom.uid import AllTransferSyntaxes, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from harmonize_converters._dicom_plain import vr_of
 
 PREFIX_AT = 128
 PREFIX = b"DICM"
@@ -184,7 +184,7 @@ def _elements(
         else:
             raise _LeftToPydicom
         if length == UNDEFINED:
-            if vr not in (None, "SQ") or (tag in tags and implicit and not _is_sequence(tag)):
+            if vr not in (None, "SQ") or (tag in tags and implicit and vr_of(tag) != "SQ"):
                 raise _LeftToPydicom
             at = _behind_sequence(window, value_at, implicit)
             length = at - value_at - _DELIMITER_BYTES
@@ -195,14 +195,6 @@ def _elements(
             wanted = tags[tag]
             found[wanted] = RawDataElement(wanted, vr, length, value, value_at, implicit, True)  # type: ignore[arg-type] # as dcmread
     raise _LeftToPydicom
-
-
-@cache
-def _is_sequence(tag: int) -> bool:
-    try:
-        return dictionary_VR(tag) == "SQ"
-    except KeyError:
-        return False
 
 
 def _behind_sequence(window: _Window, at: int, implicit: bool) -> int:

@@ -181,8 +181,8 @@ class WindowReader:
                 self.maps[one].calibration.mark_missing(source, target)
 
     def ahead(self, wanted: Located, near: Located | None = None) -> Callable[[], None]:
-        """Claim the chunks of windows, given by run, first sample and where they are kept; what is
-        given back reads them in few calls or requests, and with them those of ``near`` that lie in the same shards."""
+        """Claim the chunks of windows, given by run, first sample and where they are kept; what is given
+        back reads them in few calls or requests, and with them those of ``near`` that lie in the same shards."""
         return self._reader.ahead(self._named(wanted), () if near is None else self._named(near))
 
     def _named(self, located: Located) -> Iterator[tuple[Span, Chunks]]:

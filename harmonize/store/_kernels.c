@@ -332,7 +332,7 @@ static PyObject *moments(PyObject *module, PyObject *args) {
 typedef int (*Validate)(const void *from, size_t size, size_t *decoded);
 typedef int (*Decompress)(const void *from, void *to, size_t room, int threads);
 
-/* A chunk, where it goes, and how many of these have been opened. */
+/* A chunk, and where it goes. */
 typedef struct {
     Py_buffer to, from;
 } Chunk;

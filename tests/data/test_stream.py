@@ -312,7 +312,6 @@ def test_ranks_and_workers_read_no_chunk_twice(root: Path, monkeypatch: pytest.M
     """Two ranks, and the two workers of each, read together what one process reads (but for the epoch's last batches,
     which mix what is left of all lanes)."""
     reads = 0
-
     plain = sharded.decode
 
     def counted(chunks: Sequence[Encoded], empty: Empty) -> list[np.ndarray]:
