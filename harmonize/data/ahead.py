@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import deque
+import atexit
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from threading import Lock
+from queue import SimpleQueue
+from threading import Event, Lock, Thread, current_thread
 from typing import Any, TypeVar
 
 P = TypeVar("P")
 T = TypeVar("T")
+_Tried = tuple[Any, BaseException | None]
 
 
 def ahead(plans: Iterator[P], work: Callable[[P], T], threads: int, most: int) -> Iterator[T]:
@@ -17,40 +18,62 @@ def ahead(plans: Iterator[P], work: Callable[[P], T], threads: int, most: int) -
 
     The plans are made in the threads too, one at a time: who takes the results waits for neither. What a plan or its
     work raises is raised in its place.
+
+    All that passes between threads passes through ``SimpleQueue``, which is written in C: a ``Future`` for each result
+    takes its taker longer.
     """
-    making, coming, unplanned = Lock(), deque[Future[Any]](), deque[Future[Any]]()
+    making, ended = Lock(), Event()
+    free: SimpleQueue[None] = SimpleQueue()  # one for each result that may be begun
+    coming: SimpleQueue[SimpleQueue[_Tried]] = SimpleQueue()  # the place of each result, in the order of plans
 
     def next_one() -> None:
-        # The oldest place gets the next plan, whichever thread is here first.
         with making:
-            place = unplanned.popleft()
-            if not place.set_running_or_notify_cancel():
-                return
-            try:
-                plan = next(plans, _END)
-            except BaseException as error:  # noqa: BLE001 - raised where the result is taken
-                place.set_exception(error)
-                return
-        try:
-            place.set_result(_END if plan is _END else work(plan))  # type: ignore[arg-type] # plans are P but for _END
-        except BaseException as error:  # noqa: BLE001
-            place.set_exception(error)
+            place: SimpleQueue[_Tried] = SimpleQueue()
+            coming.put(place)
+            plan, error = _tried(next, plans, _END)
+        place.put((plan, error) if error is not None or plan is _END else _tried(work, plan))
 
-    with ThreadPoolExecutor(threads, "harmonize-ahead") as pool:
-        try:
-            while True:
-                while len(coming) <= most:
-                    place = Future[Any]()
-                    coming.append(place)
-                    unplanned.append(place)
-                    pool.submit(next_one)
-                result = coming.popleft().result()
-                if result is _END:
-                    return
-                yield result
-        finally:
-            for place in coming:
-                place.cancel()
+    def run() -> None:
+        while free.get() is None and not ended.is_set():
+            next_one()
+
+    # Daemons, and ended at exit: Python waits for other threads before it closes the generators that would end them.
+    running: list[Thread] = []
+
+    def end() -> None:
+        ended.set()
+        for _ in running:
+            free.put(None)
+        if current_thread() not in running:  # as it is where one of them collects cycles of objects
+            for thread in running:
+                thread.join()
+
+    atexit.register(end)
+    try:
+        for n in range(threads):
+            thread = Thread(target=run, name=f"harmonize-ahead-{n}", daemon=True)
+            thread.start()
+            running.append(thread)
+        for _ in range(most):
+            free.put(None)
+        while True:
+            free.put(None)
+            result, error = coming.get().get()
+            if error is not None:
+                raise error
+            if result is _END:
+                return
+            yield result
+    finally:
+        end()
+        atexit.unregister(end)
+
+
+def _tried(function: Callable[..., Any], *given: object) -> _Tried:
+    try:
+        return function(*given), None
+    except BaseException as error:  # noqa: BLE001 - raised where the result is taken
+        return None, error
 
 
 _END = object()

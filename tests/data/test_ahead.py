@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -68,3 +72,78 @@ def test_what_is_raised_comes_in_its_place() -> None:
     assert found == [0, 1, 2, 3]
     with pytest.raises(KeyError, match="no more plans"):
         list(ahead(plans(), late, 2, 2))
+
+
+def running() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("harmonize-ahead")]
+
+
+@pytest.mark.parametrize("how", ["closed", "failed", "exhausted"])
+def test_its_threads_end_with_it(how: str) -> None:
+    results = ahead(iter(range(9)), lambda n: 1 // (4 - n) if how == "failed" else n, 3, 4)
+    next(results)
+    assert len(running()) == 3
+    if how == "closed":
+        results.close()  # type: ignore[attr-defined]
+    elif how == "failed":
+        with pytest.raises(ZeroDivisionError):
+            list(results)
+    else:
+        list(results)
+    assert not running()
+
+
+def test_closing_it_waits_for_what_is_begun_and_begins_no_more() -> None:
+    begun, ended = [], []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        time.sleep(0.02)
+        ended.append(number)
+
+    results = ahead(count(), work, 2, 50)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert sorted(ended) == sorted(begun)
+    assert len(begun) < 10  # not all of the 50 that it was free to begin
+
+
+def test_one_of_its_threads_may_collect_what_is_left_of_it() -> None:
+    """A dropped iterator in a cycle is closed by whichever thread collects cycles: a thread cannot wait for itself."""
+    dropped = Event()
+
+    def work(number: int) -> None:
+        if number == 1:
+            assert dropped.wait(5)
+            gc.collect()
+
+    gc.collect()
+    gc.disable()
+    try:
+        cycle: list[object] = [results := ahead(count(), work, 2, 3)]
+        cycle.append(cycle)
+        next(results)
+        threads = running()
+        del cycle, results
+        dropped.set()
+        for thread in threads:
+            thread.join(5)
+        assert len(threads) == 2 and not running()
+    finally:
+        gc.enable()
+
+
+LEFT_OPEN = """
+import time
+from itertools import count
+from harmonize.data.ahead import ahead
+
+results = ahead(count(), lambda n: time.sleep(0.01), 2, 3)
+next(results)
+print("left open")
+"""
+
+
+def test_a_program_may_end_with_one_open() -> None:
+    ran = subprocess.run([sys.executable, "-c", LEFT_OPEN], capture_output=True, text=True, timeout=30)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "left open\n", "")

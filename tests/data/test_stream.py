@@ -78,12 +78,17 @@ def test_batches_hold_what_the_data_set_holds(root: Path) -> None:
     assert sorted(seen) == sorted(by_key)
 
 
+def reading() -> list[threading.Thread]:
+    """The threads that read ahead and are not ended."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("harmonize-ahead")]
+
+
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("prefetch", [0, 3, 50])
 def test_threads_change_nothing(root: Path, threads: int, prefetch: int) -> None:
     one = WindowStream(root, 1.0, order=ORDER, threads=threads, prefetch=prefetch)
     assert [keys(one), keys(one)] == [expected(root, 0), expected(root, 1)]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("harmonize-read")]
+    assert not reading()
 
 
 def test_memory_that_is_used_again_is_not_what_a_batch_holds(root: Path) -> None:
@@ -303,9 +308,10 @@ def test_fifty_epochs_leave_nothing_open_and_no_memory(root: Path) -> None:
 def test_an_iteration_that_is_dropped_ends_its_threads(root: Path) -> None:
     batches = iter(WindowStream(root, 1.0, order=ORDER, threads=2))
     next(batches)
+    assert len(reading()) == 2
     del batches
     gc.collect()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("harmonize-read")]
+    assert not reading()
 
 
 def test_ranks_and_workers_read_no_chunk_twice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
