@@ -33,15 +33,21 @@ def _rows(store: Path) -> list[str]:
         next(iter(WindowStream(store, WINDOW_S, BATCH)))
         first_s.append(time.perf_counter() - start)
     plain = WindowStream(store, WINDOW_S, BATCH, threads=0, memory=MEMORY)
-    step_s = median_s(lambda: drained(plain), 3) / len(plain)
+    streams = {n: WindowStream(store, WINDOW_S, BATCH, threads=n, memory=MEMORY) for n in (1, 2)}
+    for stream in (plain, *streams.values()):
+        drained(stream)  # the first epoch asks the system for its memory
+    steps: list[float] = []
+    waits: dict[int, list[tuple[float, float]]] = {n: [] for n in streams}
+    for _ in range(ROUNDS):  # a step is as long as a batch takes at this time, whatever else the machine does
+        steps.append(median_s(lambda: drained(plain), 1) / len(plain))
+        for threads, stream in streams.items():
+            waits[threads].append(_waits(stream, steps[-1]))
+    step_s = statistics.median(steps)
     found = [
         f"| opening the store to the first batch of a shuffled stream | {statistics.median(first_s):.2f} s | | | |"
     ]
-    for threads in (1, 2):
-        stream = WindowStream(store, WINDOW_S, BATCH, threads=threads, memory=MEMORY)
-        drained(stream)  # the first epoch asks the system for its memory
-        waits = [_waits(stream, step_s) for _ in range(ROUNDS)]
-        whole, first = (statistics.median(column) for column in zip(*waits, strict=True))
+    for threads, stream in streams.items():
+        whole, first = (statistics.median(column) for column in zip(*waits[threads], strict=True))
         found.append(
             f"| a training step of {1e3 * step_s:.1f} ms, as long as one thread takes for a batch: share of time "
             f"that it waits, {threads} thread(s) reading | {whole:.1%}, {first:.1%} of it before the first batch of an "
