@@ -128,7 +128,8 @@ def test_one_of_its_threads_may_collect_what_is_left_of_it() -> None:
         dropped.set()
         for thread in threads:
             thread.join(5)
-        assert len(threads) == 2 and not running()
+        assert len(threads) == 2
+        assert not running()
     finally:
         gc.enable()
 
