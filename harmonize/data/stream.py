@@ -56,7 +56,8 @@ class BatchStream(IterableDataset[Sample]):
     memory
         Bytes of decoded chunks that one rank may hold, over all its workers. Batches come on top.
     threads, prefetch
-        Threads that read, 0: none; and batches that they are ahead.
+        Threads that read, 0: none; and batches that they are ahead. One is enough in each of several workers, and
+        costs a training step as fast as the stream some waiting.
     workers
         For how many workers of a ``DataLoader`` the order is made: with that many (or a divisor) none decodes what
         another does. It belongs to the order.
@@ -87,7 +88,7 @@ class BatchStream(IterableDataset[Sample]):
         sampler: DomainBatchSampler | None = None,
         order: BlockOrder | None = None,
         memory: int = 2**30,
-        threads: int = 1,
+        threads: int = 2,
         prefetch: int = 4,
         workers: int = 1,
         drop_last: bool = False,
