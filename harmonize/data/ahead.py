@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import os
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from threading import Event, Lock, Thread, current_thread
@@ -21,8 +22,10 @@ def ahead(plans: Iterator[P], work: Callable[[P], T], threads: int, most: int) -
 
     All that passes between threads passes through ``SimpleQueue``, which is written in C: a ``Future`` for each result
     takes its taker longer.
+
+    Raises ``RuntimeError`` in a forked process that goes on with it: its threads are not there.
     """
-    making, ended = Lock(), Event()
+    making, ended, process = Lock(), Event(), os.getpid()
     free: SimpleQueue[None] = SimpleQueue()  # one for each result that may be begun
     coming: SimpleQueue[SimpleQueue[_Tried]] = SimpleQueue()  # the place of each result, in the order of plans
 
@@ -57,6 +60,8 @@ def ahead(plans: Iterator[P], work: Callable[[P], T], threads: int, most: int) -
         for _ in range(most):
             free.put(None)
         while True:
+            if os.getpid() != process:
+                raise RuntimeError("begun before a fork, whose child has none of its threads: begin another iteration")
             free.put(None)
             result, error = coming.get().get()
             if error is not None:

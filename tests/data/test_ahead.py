@@ -145,6 +145,38 @@ print("left open")
 """
 
 
+FORKED = """
+import os, warnings
+from itertools import count
+from harmonize.data.ahead import ahead
+
+results = ahead(count(), lambda n: n, 2, 3)
+next(results)
+warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on, of forks where there are threads
+child = os.fork()
+if not child:
+    try:
+        next(results)
+    except RuntimeError as error:
+        print("child:", error, flush=True)
+    assert next(ahead(count(), lambda n: n, 2, 3)) == 0
+    raise SystemExit
+assert os.waitpid(child, 0)[1] == 0
+print("parent:", next(results))
+"""
+
+
+def printed(program: str) -> str:
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
 def test_a_program_may_end_with_one_open() -> None:
-    ran = subprocess.run([sys.executable, "-c", LEFT_OPEN], capture_output=True, text=True, timeout=30)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "left open\n", "")
+    assert printed(LEFT_OPEN) == "left open\n"
+
+
+def test_a_forked_process_is_told_that_it_has_no_threads() -> None:
+    child, parent = printed(FORKED).splitlines()
+    assert child.startswith("child: begun before a fork")
+    assert parent == "parent: 1"
