@@ -1,6 +1,12 @@
-"""``python -m harmonize``."""
+"""``harmonize`` and ``python -m harmonize``."""
 
-from harmonize.cli import main
+
+def main() -> None:
+    """Run the command line, which is imported here: worker processes import this module before they begin."""
+    from harmonize.cli import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

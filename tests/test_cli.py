@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,11 @@ def test_mistakes_of_use_are_one_line_and_exit_code_2(folder, tmp_path) -> None:
         assert done.returncode == 2, done.stderr
         assert words in " ".join(done.stderr.split())
         assert "Traceback" not in done.stderr
+
+
+def test_worker_processes_do_not_import_the_command_line() -> None:
+    """They import the main module of the process that starts them, before they begin."""
+    (entry,) = [one for one in entry_points(group="console_scripts") if one.name == "harmonize"]
+    program = f"import {entry.module}, sys; print({{'typer', 'rich', 'harmonize.cli'}} & sys.modules.keys())"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == "set()\n"
