@@ -121,7 +121,7 @@ def test_mistakes_of_use_are_one_line_and_exit_code_2(folder, tmp_path) -> None:
 
 def test_worker_processes_do_not_import_the_command_line() -> None:
     """They import the main module of the process that starts them, before they begin."""
-    (entry,) = [one for one in entry_points(group="console_scripts") if one.name == "harmonize"]
+    (entry,) = entry_points(group="console_scripts", name="harmonize")
     program = f"import {entry.module}, sys; print({{'typer', 'rich', 'harmonize.cli'}} & sys.modules.keys())"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from itertools import count
@@ -14,6 +13,7 @@ from threading import Event
 import pytest
 
 from harmonize.data.ahead import ahead
+from threads import reading
 
 
 def late(number: int) -> int:
@@ -74,15 +74,11 @@ def test_what_is_raised_comes_in_its_place() -> None:
         list(ahead(plans(), late, 2, 2))
 
 
-def running() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("harmonize-ahead")]
-
-
 @pytest.mark.parametrize("how", ["closed", "failed", "exhausted"])
 def test_its_threads_end_with_it(how: str) -> None:
     results = ahead(iter(range(9)), lambda n: 1 // (4 - n) if how == "failed" else n, 3, 4)
     next(results)
-    assert len(running()) == 3
+    assert len(reading()) == 3
     if how == "closed":
         results.close()  # type: ignore[attr-defined]
     elif how == "failed":
@@ -90,7 +86,7 @@ def test_its_threads_end_with_it(how: str) -> None:
             list(results)
     else:
         list(results)
-    assert not running()
+    assert not reading()
 
 
 def test_closing_it_waits_for_what_is_begun_and_begins_no_more() -> None:
@@ -123,13 +119,13 @@ def test_one_of_its_threads_may_collect_what_is_left_of_it() -> None:
         cycle: list[object] = [results := ahead(count(), work, 2, 3)]
         cycle.append(cycle)
         next(results)
-        threads = running()
+        threads = reading()
         del cycle, results
         dropped.set()
         for thread in threads:
             thread.join(5)
         assert len(threads) == 2
-        assert not running()
+        assert not reading()
     finally:
         gc.enable()
 

@@ -7,7 +7,6 @@ import logging
 import pickle
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -26,6 +25,7 @@ from harmonize.store.errors import CorruptShardError
 from harmonize.store.sharded import Empty, Encoded
 from harmonize_schemas import Image
 from stores import noise, recording, stream, write_image, write_signals
+from threads import reading
 
 Key = tuple[str, float]
 ORDER = BlockOrder(n_windows=126, batch=12, block=5, pool=2, lanes=4, workers=2)
@@ -76,11 +76,6 @@ def test_batches_hold_what_the_data_set_holds(root: Path) -> None:
                 if isinstance(value, torch.Tensor):
                     torch.testing.assert_close(batch[name][i], value, rtol=0, atol=0, equal_nan=True)
     assert sorted(seen) == sorted(by_key)
-
-
-def reading() -> list[threading.Thread]:
-    """The threads that read ahead and are not ended."""
-    return [thread for thread in threading.enumerate() if thread.name.startswith("harmonize-ahead")]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
