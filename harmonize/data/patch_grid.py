@@ -118,12 +118,12 @@ def grid_affine(image: Image, grid: VoxelGrid) -> np.ndarray:
 def stored_view(box: np.ndarray, image: Image, grid: VoxelGrid, count: np.ndarray) -> np.ndarray:
     """A patch's array (t, c, z, y, x) of the grid, as far as it lies inside the image, with the image's own axes in
     ascending order of stored index."""
-    x, y, z, t = (int(n) for n in count)
-    view = box[:t, :, :z, :y, :x].transpose(0, 1, 4, 3, 2)
-    turned = tuple(slice(None, None, -1 if axis.step < 0 else 1) for axis in grid.axes)
-    view = view[(slice(None), slice(None), *turned)]
-    column = {axis.stored: 2 + i for i, axis in enumerate(grid.axes)}
-    view = view.transpose(0, 1, column[2], column[1], column[0])
+    *spatial, t = count.tolist()
+    x, y, z = (
+        slice(n - 1, None, -1) if axis.step < 0 else slice(n) for axis, n in zip(grid.axes, spatial, strict=True)
+    )
+    column = {axis.stored: 4 - i for i, axis in enumerate(grid.axes)}
+    view = box[:t, :, z, y, x].transpose(0, 1, column[2], column[1], column[0])
     return view[tuple(slice(None) if axis in image.axes else 0 for axis in "tczyx")]
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -14,8 +13,7 @@ Interpolation = Literal["linear", "nearest"]
 BLOCK = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Taps:
+class Taps(NamedTuple):
     """Stored voxels ``wanted`` of an axis, and float32 weights (voxels of the patch, voxels wanted), whose rows sum
     to 1; None: the voxels themselves."""
 

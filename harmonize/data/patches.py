@@ -291,13 +291,12 @@ class PatchDataset(BatchDataset):
         """Patches of one image into arrays (time, channel, z, y, x)."""
         image, grid = self._images[row], self._grids[row]
         counts = np.minimum(self._extent, self._sizes[row] - starts)
-        for box, count in zip((*images, *masks), (*counts, *counts), strict=True):
-            if (count < self._extent).any():
-                box[...] = 0
-        plans = [self._taps(row, start, count) for start, count in zip(starts, counts, strict=True)]
+        for short in np.flatnonzero((counts < self._extent).any(axis=1)).tolist():
+            images[short][...], masks[short][...] = 0, False
+        plans = self._taps(row, starts, counts)
         views = [stored_view(box, image, grid, count) for box, count in zip(images, counts, strict=True)]
         known = [stored_view(box, image, grid, count) for box, count in zip(masks, counts, strict=True)]
-        regions = [tuple(plan[axis].wanted for axis in image.axes) for plan in plans]
+        regions = [tuple(axis.wanted for axis in plan) for plan in plans]
         array, read = self._reader(self._paths[row]), self._through(row, chunks)
         if all(axis.exact for axis in grid.axes):
             read_values(array, image, regions, views, known, read)
@@ -307,8 +306,7 @@ class PatchDataset(BatchDataset):
         there = [np.empty(shape, bool) for shape in shapes]
         read_values(array, image, regions, values, there, read)
         for i, plan in enumerate(plans):
-            weights = [plan[axis].weights for axis in image.axes]
-            views[i][...], known[i][...] = interpolate(values[i], there[i], weights)
+            views[i][...], known[i][...] = interpolate(values[i], there[i], [axis.weights for axis in plan])
 
     def _through(self, row: int, chunks: Chunks) -> ReadChunks | None:
         """How chunks are read that other batches will ask for too. From an object store each batch asks for its own,
@@ -319,17 +317,16 @@ class PatchDataset(BatchDataset):
             return None
         return lambda indices: (chunks((key, index), array.read_chunk) for index in indices)
 
-    def _taps(self, row: int, start: np.ndarray, count: np.ndarray) -> dict[str, Taps]:
-        """What a patch needs of each stored axis."""
+    def _taps(self, row: int, starts: np.ndarray, counts: np.ndarray) -> list[list[Taps]]:
+        """What each patch of an image needs of its stored axes."""
         image, grid = self._images[row], self._grids[row]
-        stored = spatial_sizes(image)
-        out = {
-            "xyz"[axis.stored]: taps(axis, int(start[i]), int(count[i]), stored[axis.stored], self._interpolation)
-            for i, axis in enumerate(grid.axes)
-        }
-        first = int(start[3])
-        out["t"] = Taps(range(first, first + int(count[3])), None)
-        out["c"] = Taps(range(_sizes(image)["c"]), None)
+        stored, out = spatial_sizes(image), []
+        found = {"c": Taps(range(_sizes(image)["c"]), None)}
+        for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+            for axis, at, n in zip(grid.axes, start[:3], count[:3], strict=True):
+                found["xyz"[axis.stored]] = taps(axis, at, n, stored[axis.stored], self._interpolation)
+            found["t"] = Taps(range(start[3], start[3] + count[3]), None)
+            out.append([found[axis] for axis in image.axes])
         return out
 
 
