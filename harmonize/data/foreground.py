@@ -30,7 +30,7 @@ class Foreground:
     ) -> None:
         self._images, self._paths, self._reader, self.threshold = images, paths, reader, threshold
         self._pid = os.getpid()
-        self._kept = Recent(KEPT, self._find)
+        self._kept = Recent[int, tuple[np.ndarray, tuple[range, range, range]]](KEPT)
 
     def __reduce__(self) -> tuple[type[Foreground], tuple[object, ...]]:
         return Foreground, (self._images, self._paths, self._reader, self.threshold)
@@ -48,8 +48,8 @@ class Foreground:
 
     def _of(self, number: int) -> tuple[np.ndarray, tuple[range, range, range]]:
         if self._pid != os.getpid():  # a lock may have been held at the fork
-            self._kept, self._pid = Recent(KEPT, self._find), os.getpid()
-        return self._kept(number)
+            self._kept, self._pid = Recent(KEPT), os.getpid()
+        return self._kept(number, self._find)
 
     def _find(self, number: int) -> tuple[np.ndarray, tuple[range, range, range]]:
         image = self._images[number]

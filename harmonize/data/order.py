@@ -90,7 +90,7 @@ class BlockOrder:
         n = self.lanes * self.workers
         return np.arange(n + 1, dtype=np.int64) * self.n_blocks // n
 
-    @property
+    @cached_property
     def _turns(self) -> int:
         """How often every lane can give its share: the short block may lie in any of them."""
         fewest = int(np.diff(self._lane_blocks).min()) * self.block - self._short
@@ -142,7 +142,7 @@ class _Epoch:
         # The short block, if any, goes anywhere among the others.
         self._short_at = int(permute(0, order.n_blocks, key(self._made, 0))) if order._short else order.n_blocks
         self._at: dict[int, tuple[int, int, Ints, frozenset[int]]] = {}
-        self._pages = Recent(order.lanes * order.workers + 1, self._page)
+        self._pages = Recent[int, Ints](order.lanes * order.workers + 1)
 
     def slots(self, first: int, count: int) -> list[Piece]:
         """The windows of ``count`` places of the epoch from ``first`` on; below zero they count from its end."""
@@ -184,8 +184,8 @@ class _Epoch:
         return kept
 
     def _pools(self, lane: int) -> int:
-        blocks = int(np.diff(self._order._lane_blocks)[lane])
-        return max(1, round(blocks / self._order.pool))
+        low, high = self._order._lane_blocks[lane : lane + 2].tolist()
+        return max(1, round(int(high - low) / self._order.pool))
 
     def _bound(self, lane: int, pool: int) -> int:
         """Place among the shuffled blocks where a lane's pool begins."""
@@ -207,15 +207,16 @@ class _Epoch:
         at, inside = np.divmod(place + shift, size)
         full = at - (at > short_at)
         low = int(full.min()) // _PAGE
-        block = np.concatenate([self._pages(page) for page in range(low, int(full.max()) // _PAGE + 1)])
+        numbers = range(low, int(full.max()) // _PAGE + 1)
+        block = np.concatenate([self._pages(number, self._page) for number in numbers])
         block = np.where(at == short_at, self._order.n_blocks - 1, block[full - low * _PAGE])
         windows: Ints = block * size + inside
         return windows
 
     def _page(self, number: int) -> Ints:
-        """Full blocks at ``_PAGE`` places of their shuffled order (any block beyond the last place)."""
-        places = np.arange(number * _PAGE, (number + 1) * _PAGE)
+        """Full blocks at ``_PAGE`` places of their shuffled order, and any block at the place behind the last."""
         full = self._order.n_windows // self._order.block
+        places = np.arange(number * _PAGE, min((number + 1) * _PAGE, full + 1))
         return permute(np.minimum(places, max(0, full - 1)), max(1, full), key(self._made, 2))
 
     @cached_property

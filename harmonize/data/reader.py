@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,6 @@ OPEN_ARRAYS = 256
 
 Chunk = tuple[str, tuple[int, ...]]
 """An array (``ArrayReader.key``), and the index of an inner chunk."""
-Span = tuple[str, int, int]
-"""The path of ``samples`` below the store, first sample and end."""
 
 
 class Chunks:
@@ -91,7 +89,7 @@ class ArrayReader:
     def __init__(self, root: Place) -> None:
         self._root = root
         self._pid = os.getpid()
-        self._arrays = Recent(OPEN_ARRAYS, self._open)
+        self._arrays = Recent[str, ShardedArray](OPEN_ARRAYS)
 
     def __reduce__(self) -> tuple[type[ArrayReader], tuple[Place]]:
         return ArrayReader, (self._root,)
@@ -101,16 +99,17 @@ class ArrayReader:
 
     def __call__(self, path: str) -> ShardedArray:
         """The array at a path below the store."""
-        return self._of_this_process()(path)
+        if self._pid != os.getpid():  # after a fork: leave the parent's maps alone, open our own
+            self._arrays, self._pid = Recent(OPEN_ARRAYS), os.getpid()
+        return self._arrays(path, self._open)
 
     def key(self, path: str) -> str:
         """What tells an array from those of other stores."""
         return f"{self._root}/{path}"
 
-    def _of_this_process(self) -> Recent[str, ShardedArray]:
-        if self._pid != os.getpid():  # after a fork: leave the parent's maps alone, open our own
-            self._arrays, self._pid = Recent(OPEN_ARRAYS, self._open), os.getpid()
-        return self._arrays
+    def together(self, paths: Sequence[str]) -> dict[str, ShardedArray]:
+        """Several arrays by path, in an object store opened at the same time."""
+        return dict(zip(paths, at_once(self._root, self, paths), strict=True))
 
     def chunk_shape(self, path: str) -> tuple[int, ...]:
         """The shape of the inner chunks of an array, which is not kept open for it."""
@@ -122,20 +121,24 @@ class ArrayReader:
         return isinstance(self._root, Path)
 
     def ahead(
-        self, wanted: Iterable[tuple[Span, Chunks]], near: Iterable[tuple[Span, Chunks]] = ()
+        self,
+        arrays: Mapping[str, ShardedArray],
+        wanted: Iterable[tuple[str, int, Chunks]],
+        near: Iterable[tuple[str, int, Chunks]] = (),
     ) -> Callable[[], None]:
-        """Claim the chunks of spans, each in its ``Chunks``, and of those ``near`` by the ones in the same shards. What
-        is given back reads them: all at once in a folder; in an object store those of a shard together, and shards at
-        the same time. It must be called, as others wait for what is claimed."""
-        wanted = list(wanted)
-        paths = list(dict.fromkeys(span[0] for span, _ in wanted))
-        arrays = dict(zip(paths, at_once(self._root, self._of_this_process(), paths), strict=True))
+        """Claim chunks, by path among ``arrays`` and number, each in its ``Chunks``, and of those ``near`` by the ones
+        in the same shards. What is given back reads them: all at once in a folder; in an object store those of a
+        shard together, and shards at the same time. It must be called, as others wait for what is claimed."""
+        keys = {path: self.key(path) for path in arrays}
         shards: dict[tuple[str, tuple[int, ...]], list[tuple[Chunk, Chunks]]] = {}
-        for spans, everywhere in ((wanted, True), (near, False)):
-            for path, index, into in _chunks_of(spans, arrays):
-                shard, chunk = (path, arrays[path].shard_of(index)), (self.key(path), index)
-                if (everywhere or shard in shards) and into.claim(chunk):
-                    shards.setdefault(shard, []).append((chunk, into))
+        for path, number, into in wanted:
+            if into.claim(chunk := (keys[path], (0, number))):
+                shards.setdefault((path, arrays[path].shard_of(chunk[1])), []).append((chunk, into))
+        for path, number, into in near:
+            chunk = keys[path], (0, number)
+            ours = shards.get((path, arrays[path].shard_of(chunk[1])))
+            if ours is not None and into.claim(chunk):
+                ours.append((chunk, into))
 
         def read(some: Sequence[tuple[str, list[tuple[Chunk, Chunks]]]]) -> None:
             encoded = [one for path, ours in some for one in arrays[path].encoded([index for (_, index), _ in ours])]
@@ -154,14 +157,3 @@ class ArrayReader:
                 raise
 
         return read_all
-
-
-def _chunks_of(
-    spans: Iterable[tuple[Span, Chunks]], arrays: Mapping[str, ShardedArray]
-) -> Iterator[tuple[str, tuple[int, int], Chunks]]:
-    """Path and index of each chunk of spans, as far as their arrays are among these, and where it is kept."""
-    for (path, start, stop), into in spans:
-        if path in arrays:
-            width = arrays[path].chunk[1]
-            for number in range(start // width, -(-stop // width)):
-                yield path, (0, number), into

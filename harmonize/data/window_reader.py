@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,14 +15,40 @@ from harmonize.data.channel_maps import ChannelMaps
 from harmonize.data.domains import distinct
 from harmonize.data.index import WindowIndex
 from harmonize.data.normalize import Affine, apply
-from harmonize.data.reader import ArrayReader, Chunks, Span
+from harmonize.data.reader import ArrayReader, Chunks
 from harmonize.data.resample import resample, resampling
 from harmonize.data.stream_table import StreamTable
 from harmonize.store.kernels import convert
 from harmonize.store.place import Place
+from harmonize.store.sharded import ShardedArray
 
 Located = tuple[np.ndarray, np.ndarray, Sequence[Chunks]]
 """Windows by run and first sample in it, and for each where its decoded chunks are kept."""
+
+
+class _Pieces(NamedTuple):
+    """Windows by the chunks that they lie in, in order of place, so that neighbours find a chunk decoded.
+
+    ``arrays`` by path; of each piece the path, which window it is of, the number of the chunk, its first sample and its
+    end in it, and where in the window it goes.
+    """
+
+    arrays: dict[str, ShardedArray]
+    path: list[str]
+    window: list[int]
+    number: list[int]
+    low: list[int]
+    high: list[int]
+    at: list[int]
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether nothing is to be decoded."""
+        return all(array.is_mapped for array in self.arrays.values())
+
+    def chunks(self, kept: Sequence[Chunks]) -> Iterator[tuple[str, int, Chunks]]:
+        """For ``ArrayReader.ahead``; ``kept`` says for each window where its chunks are."""
+        return zip(self.path, self.number, [kept[i] for i in self.window], strict=True)
 
 
 class WindowReader:
@@ -97,15 +125,18 @@ class WindowReader:
         """
         stream = self._index.stream[run]
         out = chunks[0].memory.empty((len(run), self._n_channels, self._n_samples), self.dtype)
+        pieces = self._pieces(run, first)
+        sources = self._sources(pieces, stream, chunks)
         if self._alike:
-            self._fill(out, self._digital(run, first, stream, chunks), stream)
+            self._fill(out, pieces, list(sources), stream)
             return out
         if self.maps.any_absent:
             out.fill(0)
         low, high = self._bounds(run, first)
         before, behind = np.maximum(-low, 0).tolist(), np.maximum(high - self._index.run_samples[run], 0).tolist()
-        for i, pieces in self._digital(run, first, stream, chunks):
-            digital = pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+        for i, ours in itertools.groupby(zip(pieces.window, sources, strict=True), itemgetter(0)):
+            found = [source for _, source in ours]
+            digital = found[0] if len(found) == 1 else np.concatenate(found, axis=1)
             one, plan = self.maps[stream[i]], self._resampling[self._rate_of[stream[i]]]
             if plan is not None:
                 # Repeated at the run's ends: nothing is read across a gap.
@@ -121,56 +152,40 @@ class WindowReader:
             apply(out, *(one[stream] for one in self._affine))
         return out
 
-    def _digital(
-        self, run: np.ndarray, first: np.ndarray, stream: np.ndarray, chunks: Sequence[Chunks]
-    ) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """Native samples (channel, time) of each window by pieces of a chunk, of the channels it has and with the
-        filter's margin as far as the run goes: in order of place, so that neighbours find the chunk decoded."""
-        path, start, stop = self._spans(run, first)
+    def _sources(self, pieces: _Pieces, stream: np.ndarray, chunks: Sequence[Chunks]) -> Iterator[np.ndarray]:
+        """Native samples (channel, time) of each piece, of the channels that its stream has."""
+        arrays = pieces.arrays
         # In a folder a chunk is best read when it is used; all together where windows are made together as well.
-        if not self._reader.is_local or (self._alike and not self._reader(self._paths[path[0]]).is_mapped):
-            self.ahead((run, first, chunks))()
-        order = np.lexsort((start, path))
-        columns = (order, stream[order], path[order], start[order], stop[order])
-        opened = known = -1
-        for i, row, part, begin, end in zip(*_lists(*columns), strict=True):
-            if part != opened:
-                opened, name, array = part, self._reader.key(self._paths[part]), self._reader(self._paths[part])
-                size, read, mapped = array.chunk[1], array.read_chunk, array.is_mapped
+        if not self._reader.is_local or (self._alike and not pieces.is_mapped):
+            self._reader.ahead(arrays, pieces.chunks(chunks))()
+        opened: str | None = None
+        known = -1
+        for path, number, i, row, low, high in zip(
+            pieces.path, pieces.number, pieces.window, stream[pieces.window].tolist(), pieces.low, pieces.high,
+            strict=True,
+        ):  # fmt: skip
+            if path != opened:
+                # Left to the reader from here on, which closes the ones used least where there are many.
+                opened, name, array = path, self._reader.key(path), arrays.pop(path)
+                read, mapped = array.read_chunk, array.is_mapped
             if row != known:
                 known, rows = row, self.maps[row].rows
-            kept, number = chunks[i], begin // size
-            at, stop = begin - number * size, end - number * size
-            if stop <= size:  # in one chunk, as a rule
-                chunk = read((0, number)) if mapped else kept((name, (0, number)), read)
-                yield i, [chunk[rows, at:stop]]
-            else:
-                found = [
-                    (read((0, n)) if mapped else kept((name, (0, n)), read), a, b)
-                    for n, a, b in _pieces(begin, end, size)
-                ]
-                yield i, [chunk[rows, a:b] for chunk, a, b in found]
+            chunk = read((0, number)) if mapped else chunks[i]((name, (0, number)), read)
+            yield chunk[rows, low:high]
 
-    def _fill(self, out: np.ndarray, digital: Iterator[tuple[int, list[np.ndarray]]], stream: np.ndarray) -> None:
+    def _fill(self, out: np.ndarray, pieces: _Pieces, sources: list[np.ndarray], stream: np.ndarray) -> None:
         """Windows of which each has all channels, at the rate wanted, all at once: one call for a batch, in which
         other threads run."""
-        targets: list[np.ndarray] = []
-        sources: list[np.ndarray] = []
-        windows: list[int] = []
-        for i, pieces in digital:
-            window = out[i]
-            if len(pieces) == 1:
-                targets.append(window)
-            else:
-                ends = list(itertools.accumulate(piece.shape[1] for piece in pieces))
-                targets.extend(window[:, end - piece.shape[1] : end] for piece, end in zip(pieces, ends, strict=True))
-            sources.extend(pieces)
-            windows.extend([i] * len(pieces))
+        size = self._n_samples
+        targets = [
+            out[i] if high - low == size else out[i, :, at : at + high - low]
+            for i, at, low, high in zip(pieces.window, pieces.at, pieces.low, pieces.high, strict=True)
+        ]
         if self._native:
             for target, source in zip(targets, sources, strict=True):
                 target[...] = source
             return
-        of = stream[windows]
+        of = stream[pieces.window]
         scale, offset = self.maps.single(of)
         if self._affine is not None:
             shift, factor = (one[of] for one in self._affine)
@@ -183,19 +198,36 @@ class WindowReader:
     def ahead(self, wanted: Located, near: Located | None = None) -> Callable[[], None]:
         """Claim the chunks of windows, given by run, first sample and where they are kept; what is given
         back reads them in few calls or requests, and with them those of ``near`` that lie in the same shards."""
-        return self._reader.ahead(self._named(wanted), () if near is None else self._named(near))
+        run, first, chunks = wanted
+        found = self._pieces(run, first)
+        if near is None:
+            return self._reader.ahead(found.arrays, found.chunks(chunks))
+        parts = self._path_of[self._index.stream[run]]
+        run, first, others = near
+        same = np.isin(self._path_of[self._index.stream[run]], parts)
+        besides = self._pieces(run[same], first[same]).chunks(list(itertools.compress(others, same)))
+        return self._reader.ahead(found.arrays, found.chunks(chunks), besides)
 
-    def _named(self, located: Located) -> Iterator[tuple[Span, Chunks]]:
-        run, first, chunks = located
-        spans = zip(*_lists(*self._spans(run, first)), strict=True)
-        return (((self._paths[n], a, b), kept) for (n, a, b), kept in zip(spans, chunks, strict=True))
-
-    def _spans(self, run: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Part, first sample and end in it, of what windows are made of, as far as their runs go."""
-        origin = self._index.origin[run]
+    def _pieces(self, run: np.ndarray, first: np.ndarray) -> _Pieces:
+        """What windows are made of, with the filter's margin, as far as their runs go."""
+        part, origin = self._path_of[self._index.stream[run]], self._index.origin[run]
         low, high = self._bounds(run, first)
         start, stop = origin + np.maximum(low, 0), origin + np.minimum(high, self._index.run_samples[run])
-        return self._path_of[self._index.stream[run]], start, stop
+        order = np.lexsort((start, part))
+        part, start, stop = part[order], start[order], stop[order]
+        path = [self._paths[one] for one in part.tolist()]
+        arrays = self._reader.together(list(dict.fromkeys(path)))
+        size = np.array([arrays[one].chunk[1] for one in path], np.int64)
+        number = start // size
+        count = (stop - 1) // size - number + 1
+        if (count > 1).any():
+            of = np.repeat(np.arange(len(run)), count)
+            inside = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
+            order, start, stop, size, number = order[of], start[of], stop[of], size[of], number[of] + inside
+            path = [path[one] for one in of.tolist()]
+        begin = number * size
+        low, high = np.maximum(start - begin, 0), np.minimum(stop - begin, size)
+        return _Pieces(arrays, path, *_lists(order, number, low, high, begin + low - start))
 
     def _bounds(self, run: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First sample and end, in their run, of what windows are made of: with the margin of the filter, so that they
@@ -206,10 +238,3 @@ class WindowReader:
 
 def _lists(*columns: np.ndarray) -> list[list[int]]:
     return [column.tolist() for column in columns]
-
-
-def _pieces(start: int, stop: int, size: int) -> Iterator[tuple[int, int, int]]:
-    """Samples from ``start`` to ``stop`` by chunks of ``size``: number of the chunk, first sample and end in it."""
-    for number in range(start // size, -(-stop // size)):
-        low = number * size
-        yield number, max(start, low) - low, min(stop, low + size) - low

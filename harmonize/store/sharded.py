@@ -88,7 +88,7 @@ class ShardedArray:
         self._decode = _decoder(config["codecs"])
         self.is_blosc = self._decode is _BLOSC
         self.is_mapped = self._decode is None and isinstance(path, Path)
-        self._shards = Recent(_OPEN_SHARDS, self._open_shard)
+        self._shards = Recent[tuple[int, ...], _Shard](_OPEN_SHARDS)
 
     def _open_shard(self, key: tuple[int, ...]) -> _Shard:
         file = self._path / "c" / self._separator.join(map(str, key))
@@ -116,7 +116,7 @@ class ShardedArray:
     def read_chunk(self, index: tuple[int, ...], empty: Empty = np.empty) -> np.ndarray:
         """One decoded inner chunk; see ``read_chunks``. Its memory comes from ``empty``, unless it is stored as it is
         and mapped."""
-        shard, table, views = self._shards(self.shard_of(index))
+        shard, table, views = self._shards(self.shard_of(index), self._open_shard)
         place = self._place(index)
         if views and (known := views[place]) is not None:
             return known
@@ -132,12 +132,12 @@ class ShardedArray:
         Chunks of one shard that follow each other are fetched together. Raises ``MissingChunkError`` where the shard
         does not hold one, ``CorruptShardError`` where one does not decode.
         """
-        yield from map(self.decoded, self.encoded(indices))
+        return map(self.read_chunk, indices) if self.is_mapped else map(self.decoded, self.encoded(indices))
 
     def encoded(self, indices: Sequence[tuple[int, ...]]) -> Iterator[Encoded]:
         """Inner chunks as they are stored, for ``decode``; else as ``read_chunks``."""
         for key, group in itertools.groupby(indices, self.shard_of):
-            shard, table, _ = self._shards(key)
+            shard, table, _ = self._shards(key, self._open_shard)
             inside = list(group)
             spans = [self._span(index, self._place(index), table, shard.size) for index in inside]
             for index, data in zip(inside, shard.ranges(spans), strict=True):

@@ -1,5 +1,6 @@
 """Windows: coverage, gaps, calibration, selection, codes, workers."""
 
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 import harmonize as hz
-from harmonize.data import WindowDataset
+from harmonize.data import WindowDataset, reader, window_reader
 from harmonize.data.index import index_windows
 from stores import noise, recording, stream, write_signals
 
@@ -191,3 +192,20 @@ def test_transform_is_applied_to_each_sample(store) -> None:
     )
     batch = ds.collate(ds.__getitems__([0, 1]))
     torch.testing.assert_close(batch["double"], 2 * batch["signal"])
+
+
+def test_windows_of_many_parts_do_not_hold_them_all_open(tmp_path, monkeypatch) -> None:
+    """Windows that are made one by one, of 12 parts of which two may be open."""
+    for i in range(12):
+        write_signals(
+            tmp_path / "s.zarr", [(recording(f"{i:02}", [stream(300)]), noise((2, 300), seed=i))], codec="none"
+        )
+    monkeypatch.setattr(reader, "OPEN_ARRAYS", 2)
+    ds, handles = WindowDataset(tmp_path / "s.zarr", window=1.0, rate=50), []
+    before, plain = len(os.listdir("/proc/self/fd")), window_reader.resample
+    monkeypatch.setattr(
+        window_reader, "resample", lambda *given: handles.append(len(os.listdir("/proc/self/fd"))) or plain(*given)
+    )
+    ds.__getitems__(range(0, len(ds), 3))
+    assert len(handles) == 12
+    assert max(handles) <= before + 4
