@@ -195,13 +195,11 @@ class WindowReader:
             for target, source, one in zip(targets, sources, of.tolist(), strict=True):
                 self.maps[one].calibration.mark_missing(source, target)
 
-    def ahead(self, wanted: Located, near: Located | None = None) -> Callable[[], None]:
+    def ahead(self, wanted: Located, near: Located) -> Callable[[], None]:
         """Claim the chunks of windows, given by run, first sample and where they are kept; what is given
         back reads them in few calls or requests, and with them those of ``near`` that lie in the same shards."""
         run, first, chunks = wanted
         found = self._pieces(run, first)
-        if near is None:
-            return self._reader.ahead(found.arrays, found.chunks(chunks))
         parts = self._path_of[self._index.stream[run]]
         run, first, others = near
         same = np.isin(self._path_of[self._index.stream[run]], parts)
@@ -227,14 +225,11 @@ class WindowReader:
             path = [path[one] for one in of.tolist()]
         begin = number * size
         low, high = np.maximum(start - begin, 0), np.minimum(stop - begin, size)
-        return _Pieces(arrays, path, *_lists(order, number, low, high, begin + low - start))
+        columns = (order, number, low, high, begin + low - start)
+        return _Pieces(arrays, path, *(column.tolist() for column in columns))
 
     def _bounds(self, run: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """First sample and end, in their run, of what windows are made of: with the margin of the filter, so that they
         may reach over the run's ends."""
         before, behind = self._margins[:, self._rate_of[self._index.stream[run]]]
         return first - before, first + self._index.length[run] + behind
-
-
-def _lists(*columns: np.ndarray) -> list[list[int]]:
-    return [column.tolist() for column in columns]
